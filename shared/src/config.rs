@@ -1,0 +1,1 @@
+//! Typed configuration: defaults, then the file, then the environment, then flags.

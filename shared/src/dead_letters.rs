@@ -1,0 +1,1 @@
+//! Records and rows that cannot be written as they are.

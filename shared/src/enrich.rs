@@ -1,0 +1,1 @@
+//! Lookups: read-through maps kept in a local cache.

@@ -1,0 +1,1 @@
+//! Which records are let through: pure, from one snapshot of the whitelist.

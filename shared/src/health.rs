@@ -1,0 +1,1 @@
+//! Readiness by latches, and the HTTP server of `/healthz`, `/readyz` and `/metrics`.

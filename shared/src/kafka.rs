@@ -1,0 +1,1 @@
+//! What the services need of Kafka beyond rdkafka's own surface.

@@ -1,0 +1,1 @@
+//! Connections, sessions, named transactions and migrations.

@@ -1,0 +1,1 @@
+//! The Redis pool and the one key prefix.
