@@ -1,1 +1,6 @@
-//! Logs and metrics of a process.
+//! Logs, metrics, and how errors are printed in both.
+
+mod chain;
+pub mod names;
+
+pub use chain::chain;
