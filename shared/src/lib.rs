@@ -18,6 +18,8 @@ pub mod whitelist;
 pub mod ledger;
 pub mod heartbeat;
 pub mod dead_letters;
+pub mod ingest_state;
+pub mod leases;
 
 pub mod mysql;
 pub mod redis;

@@ -25,6 +25,11 @@ impl Budget {
         self.rows.load(Ordering::Relaxed) >= self.max_rows || self.bytes.load(Ordering::Relaxed) >= self.max_bytes
     }
 
+    /// Tells whether decode must stop for now.
+    pub fn is_full_of_rows(&self) -> bool {
+        self.rows.load(Ordering::Relaxed) >= self.max_rows
+    }
+
     /// Tells whether the source may go on: below three quarters of both bounds, so that it does not flutter.
     pub fn has_room(&self) -> bool {
         self.rows.load(Ordering::Relaxed) <= self.max_rows / 4 * 3
@@ -66,10 +71,6 @@ impl Budget {
 
     pub(crate) fn give_bytes(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.changed.notify_waiters();
-    }
-
-    pub(crate) fn chunk_complete(&self) {
         self.changed.notify_waiters();
     }
 

@@ -6,7 +6,7 @@
 //! Invariant: `pending` is 1 while the chunk is still being decoded, plus one for every row and letter that is not
 //! durable yet. It reaches zero exactly once.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use reprise_shared::catalog::TypeIndex;
 use reprise_shared::position::{Offset, RowNumber, SourcePosition, TopicGeneration, TopicId, TopicPartition};
 use reprise_shared::tally::RowCounts;
+use reprise_shared::whitelist::Snapshot;
 
 use crate::budget::Budget;
 use crate::outcome::{Outcome, TypeTally};
@@ -65,57 +66,101 @@ pub struct Record<'a> {
     pub payload: Option<&'a [u8]>,
     /// The payload's size as Kafka delivered it.
     pub payload_size: usize,
-    /// Its headers, packed by `PackedHeaders`.
+    /// Its headers, packed (see `reprise_shared::kafka::headers`).
     pub headers: &'a [u8],
     /// It is decoded only to check that key and id agree.
     pub audit_only: bool,
 }
 
-/// Up to 512 consecutive delivered records of one partition.
+/// What progress needs of a chunk. It outlives the chunk's bytes, which are freed as soon as its last row is durable.
 #[derive(Debug)]
-pub struct Chunk {
+pub struct Completion {
     /// The stretch it belongs to.
     pub stretch: Arc<Stretch>,
     /// The position of its first delivered record.
     pub start: Offset,
     /// The position after its last delivered record.
     pub end: Offset,
-    /// The whitelist version that judged all of its records.
-    pub whitelist_version: u64,
+    /// How many records were delivered: what the outcomes must add up to.
+    pub records: u64,
+    /// The whitelist that judged all of its records.
+    pub whitelist: Arc<Snapshot>,
     /// When its last record was delivered, in milliseconds since 1970.
     pub delivered_at: i64,
-    kept: Vec<KeptRecord>,
-    data: Vec<u8>,
     pending: AtomicUsize,
     outcome: Mutex<Outcome>,
+}
+
+impl Completion {
+    /// Tells whether every record has a durable outcome.
+    pub fn is_complete(&self) -> bool {
+        self.pending.load(Ordering::Acquire) == 0
+    }
+
+    /// Returns the counts per type. Final once the chunk is complete.
+    pub fn tallies(&self) -> Vec<(Option<TypeIndex>, TypeTally)> {
+        self.outcome.lock().tallies()
+    }
+
+    fn finish(&self, pieces: usize) {
+        if pieces > 0 {
+            let before = self.pending.fetch_sub(pieces, Ordering::AcqRel);
+            debug_assert!(before >= pieces, "a chunk's piece was settled twice");
+        }
+    }
+}
+
+/// Up to 512 consecutive delivered records of one partition. Reads like its [`Completion`].
+#[derive(Debug)]
+pub struct Chunk {
+    completion: Arc<Completion>,
+    kept: Vec<KeptRecord>,
+    data: Vec<u8>,
     budget: Arc<Budget>,
 }
 
+impl Deref for Chunk {
+    type Target = Completion;
+
+    fn deref(&self) -> &Completion {
+        &self.completion
+    }
+}
+
+/// What a source collected, ready to be sealed as a chunk.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) stretch: Arc<Stretch>,
+    pub(crate) positions: Range<Offset>,
+    pub(crate) records: u64,
+    pub(crate) whitelist: Arc<Snapshot>,
+    pub(crate) delivered_at: i64,
+    pub(crate) kept: Vec<KeptRecord>,
+    pub(crate) data: Vec<u8>,
+    /// Counts the records that were not kept already.
+    pub(crate) outcome: Outcome,
+}
+
 impl Chunk {
-    /// Seals what a source collected. `outcome` already counts the records that were not kept.
-    pub(crate) fn new(
-        stretch: Arc<Stretch>,
-        positions: Range<Offset>,
-        whitelist_version: u64,
-        delivered_at: i64,
-        kept: Vec<KeptRecord>,
-        data: Vec<u8>,
-        outcome: Outcome,
-        budget: Arc<Budget>,
-    ) -> Arc<Self> {
-        budget.take_bytes(data.len());
-        Arc::new(Self {
-            stretch,
-            start: positions.start,
-            end: positions.end,
-            whitelist_version,
-            delivered_at,
-            kept,
-            data,
+    /// Seals what a source collected.
+    pub(crate) fn new(contents: Contents, budget: Arc<Budget>) -> Arc<Self> {
+        budget.take_bytes(contents.data.len());
+        let completion = Arc::new(Completion {
+            stretch: contents.stretch,
+            start: contents.positions.start,
+            end: contents.positions.end,
+            records: contents.records,
+            whitelist: contents.whitelist,
+            delivered_at: contents.delivered_at,
             pending: AtomicUsize::new(1),
-            outcome: Mutex::new(outcome),
-            budget,
-        })
+            outcome: Mutex::new(contents.outcome),
+        });
+        Arc::new(Self { completion, kept: contents.kept, data: contents.data, budget })
+    }
+
+    /// Returns what progress waits for.
+    pub fn completion(&self) -> Arc<Completion> {
+        Arc::clone(&self.completion)
     }
 
     /// Returns the number of kept records.
@@ -193,27 +238,6 @@ impl Chunk {
     pub fn defer_letter(&self, data_type: TypeIndex, record: RecordIndex) {
         self.outcome.lock().defer_letter(data_type, record);
         self.finish(1);
-    }
-
-    /// Tells whether every record has a durable outcome.
-    pub fn is_complete(&self) -> bool {
-        self.pending.load(Ordering::Acquire) == 0
-    }
-
-    /// Returns the counts per type. Final once the chunk is complete.
-    pub fn tallies(&self) -> Vec<(Option<TypeIndex>, TypeTally)> {
-        self.outcome.lock().tallies()
-    }
-
-    fn finish(&self, pieces: usize) {
-        if pieces == 0 {
-            return;
-        }
-        let before = self.pending.fetch_sub(pieces, Ordering::AcqRel);
-        debug_assert!(before >= pieces, "a chunk's piece was settled twice");
-        if before == pieces {
-            self.budget.chunk_complete();
-        }
     }
 }
 

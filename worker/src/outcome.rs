@@ -26,12 +26,25 @@ pub struct TypeTally {
 
 impl TypeTally {
     fn saw(&mut self, offset: Offset, timestamp: i64) {
-        let (start, _) = self.offsets.unwrap_or((offset, offset));
-        self.offsets = Some((start, offset.next()));
+        self.offsets = hull(self.offsets, Some((offset, offset.next())));
         if timestamp >= 0 {
-            let (first, last) = self.record_time.unwrap_or((timestamp, timestamp));
-            self.record_time = Some((first.min(timestamp), last.max(timestamp)));
+            self.record_time = hull(self.record_time, Some((timestamp, timestamp)));
         }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.records += other.records;
+        self.produced += other.produced;
+        self.rows += other.rows;
+        self.offsets = hull(self.offsets, other.offsets);
+        self.record_time = hull(self.record_time, other.record_time);
+    }
+}
+
+fn hull<T: Ord + Copy>(a: Option<(T, T)>, b: Option<(T, T)>) -> Option<(T, T)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (one, other) => one.or(other),
     }
 }
 
@@ -55,11 +68,18 @@ impl Outcome {
         &mut self.types[place].1
     }
 
-    /// Notes that a record of a type stands at an offset. Every delivered record is noted once, in offset order.
+    /// Notes that a record of a type stands at an offset. Every delivered record is noted once.
     pub fn saw(&mut self, data_type: Option<TypeIndex>, offset: Offset, timestamp: i64) -> &mut TypeTally {
         let tally = self.tally(data_type);
         tally.saw(offset, timestamp);
         tally
+    }
+
+    /// Adds what another part of the chunk's way counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (data_type, tally) in &other.types {
+            self.tally(*data_type).merge(tally);
+        }
     }
 
     /// Moves a record from processed to deferred, once, and takes back one produced row.

@@ -1,0 +1,157 @@
+//! Stopped partitions and stopped data types.
+
+use std::fmt;
+
+use sqlx::mysql::MySqlPool;
+use sqlx::Row;
+
+use crate::position::{Offset, Partition, TopicName, TopicPartition};
+
+/// Why a partition was stopped: going on would jump over records without saying so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PartitionStopReason {
+    /// The log begins after the position: retention or a purge deleted unread records.
+    LogStartAhead,
+    /// The log ends before the position: it was truncated.
+    LogEndBehind,
+    /// The topic's id changed: it was deleted and re-created.
+    TopicRecreated,
+    /// The topic is gone.
+    TopicMissing,
+    /// Kafka has no committed offset although one was committed before.
+    OffsetsLost,
+}
+
+impl PartitionStopReason {
+    /// Returns the name as it is stored, shown and counted.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LogStartAhead => "LOG_START_AHEAD",
+            Self::LogEndBehind => "LOG_END_BEHIND",
+            Self::TopicRecreated => "TOPIC_RECREATED",
+            Self::TopicMissing => "TOPIC_MISSING",
+            Self::OffsetsLost => "OFFSETS_LOST",
+        }
+    }
+}
+
+/// A stopped partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionStop {
+    /// Why.
+    pub reason: PartitionStopReason,
+    /// What happened and what to do, for a person.
+    pub detail: String,
+    /// The interval of positions that is missing, where it is known.
+    pub missing: Option<(Offset, Offset)>,
+}
+
+impl fmt::Display for PartitionStop {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.reason.as_str(), self.detail)?;
+        if let Some((from, to)) = self.missing {
+            write!(formatter, " (missing: [{from}, {to}))")?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a stopped partition on record; the latest finding wins.
+pub async fn record_partition_stop(
+    pool: &MySqlPool,
+    partition: &TopicPartition,
+    stop: &PartitionStop,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* partition_stop */ INSERT INTO partition_stops \
+         (topic, partition_number, reason, detail, missing_from, missing_to, stopped_at) \
+         VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE reason = VALUES(reason), \
+         detail = VALUES(detail), missing_from = VALUES(missing_from), missing_to = VALUES(missing_to)",
+    )
+    .bind(partition.topic.as_str())
+    .bind(partition.partition.0)
+    .bind(stop.reason.as_str())
+    .bind(shortened(&stop.detail))
+    .bind(stop.missing.map(|(from, _)| from.0))
+    .bind(stop.missing.map(|(_, to)| to.0))
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Removes the record of a stop: the partition is read again.
+pub async fn clear_partition_stop(pool: &MySqlPool, topic: &TopicName, partition: Partition) -> sqlx::Result<()> {
+    sqlx::query("/* clear_partition_stop */ DELETE FROM partition_stops WHERE topic = ? AND partition_number = ?")
+        .bind(topic.as_str())
+        .bind(partition.0)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// The recorded state of a data type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeState {
+    /// Its name.
+    pub data_type: String,
+    /// Whether it is stopped.
+    pub stopped: bool,
+    /// Why, in the words of the stop.
+    pub reason: String,
+    /// Whether the filter must not trust the Kafka key.
+    pub in_key_off: bool,
+}
+
+/// Reads the state of every data type that is not simply running.
+pub async fn type_states(pool: &MySqlPool) -> sqlx::Result<Vec<TypeState>> {
+    let rows = sqlx::query(
+        "/* type_states */ SELECT data_type, stopped, stop_reason, in_key_off FROM type_states \
+         WHERE stopped = 1 OR in_key_off = 1",
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(TypeState {
+                data_type: row.try_get("data_type")?,
+                stopped: row.try_get("stopped")?,
+                reason: row.try_get("stop_reason")?,
+                in_key_off: row.try_get("in_key_off")?,
+            })
+        })
+        .collect()
+}
+
+/// Stops a data type in the whole fleet; the first reason stays.
+pub async fn stop_type(pool: &MySqlPool, data_type: &str, reason: &str, detail: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* stop_type */ INSERT INTO type_states (data_type, stopped, stop_reason, stop_detail, changed_at) \
+         VALUES (?, 1, ?, ?, UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE \
+         stop_reason = IF(stopped = 1, stop_reason, VALUES(stop_reason)), \
+         stop_detail = IF(stopped = 1, stop_detail, VALUES(stop_detail)), \
+         changed_at = IF(stopped = 1, changed_at, VALUES(changed_at)), stopped = 1",
+    )
+    .bind(data_type)
+    .bind(reason)
+    .bind(shortened(detail))
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Tells the whole fleet not to trust the Kafka key of a data type.
+pub async fn turn_in_key_off(pool: &MySqlPool, data_type: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* in_key_off */ INSERT INTO type_states (data_type, in_key_off, changed_at) \
+         VALUES (?, 1, UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE in_key_off = 1",
+    )
+    .bind(data_type)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Cuts a text to what the column holds.
+fn shortened(text: &str) -> String {
+    text.chars().take(1_000).collect()
+}

@@ -1,0 +1,382 @@
+//! The decode stage: chunks in, rows and letters out. Runs on threads of its own, since it is the work that costs.
+//!
+//! Chunks are independent here: whatever order they are decoded in, the guard puts rows in order (I2). A lookup that
+//! cannot be loaded holds its chunk until it can (I4).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use jiff::Timestamp;
+use reprise_shared::catalog::{Catalog, LookupIndex, TypeIndex};
+use reprise_shared::clock::Clock;
+use reprise_shared::decode::{Decoder, Drafts, FieldMatcher, Limits, PlanError, RecordSource};
+use reprise_shared::enrich::{Lookups, Value};
+use reprise_shared::fault::{Fault, FaultClass};
+use reprise_shared::filter::{Verdict, judge};
+use reprise_shared::position::{RowNumber, TopicName};
+use reprise_shared::row::Row;
+use reprise_shared::telemetry::chain;
+use smallvec::SmallVec;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Budget;
+use crate::chunk::{Chunk, Record, RecordIndex};
+use crate::lanes::Lanes;
+use crate::metrics;
+use crate::outcome::Outcome;
+use crate::piece::{Letter, PendingRow, Piece};
+use crate::types::Types;
+
+/// A lookup that could not be loaded is tried again after this long.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The catalog compiled for decoding; shared by all threads.
+#[derive(Debug)]
+pub struct Plans {
+    catalog: Arc<Catalog>,
+    decoders: Vec<Decoder>,
+    lookups: Vec<Vec<LookupIndex>>,
+    by_field: Vec<(TopicName, FieldMatcher)>,
+}
+
+impl Plans {
+    /// Compiles a catalog.
+    pub fn compile(catalog: Arc<Catalog>) -> Result<Self, PlanError> {
+        let decoders = catalog.data_types.iter().map(Decoder::new).collect::<Result<_, _>>()?;
+        let lookups = catalog.data_types.iter().map(|data_type| data_type.lookups()).collect();
+        let by_field = catalog
+            .topics
+            .iter()
+            .filter_map(|topic| Some((topic.name.clone(), FieldMatcher::new(catalog.types_of_topic(&topic.name))?)))
+            .collect();
+        Ok(Self { catalog, decoders, lookups, by_field })
+    }
+
+    /// Returns the decoder of a type.
+    pub fn decoder(&self, data_type: TypeIndex) -> &Decoder {
+        &self.decoders[data_type.0]
+    }
+
+    /// Returns the lookups of a type.
+    pub fn lookups(&self, data_type: TypeIndex) -> &[LookupIndex] {
+        &self.lookups[data_type.0]
+    }
+
+    fn matcher(&self, topic: &TopicName) -> Option<&FieldMatcher> {
+        self.by_field.iter().find(|(name, _)| name == topic).map(|(_, matcher)| matcher)
+    }
+}
+
+/// What a decode thread is connected to.
+#[derive(Clone)]
+pub struct Stage {
+    /// The compiled catalog.
+    pub plans: Arc<Plans>,
+    /// The state of all types.
+    pub types: Types,
+    /// Lookups.
+    pub lookups: Lookups,
+    /// Where rows and letters go.
+    pub lanes: Lanes,
+    /// The bound on what is in flight.
+    pub budget: Arc<Budget>,
+    /// Limits of one payload.
+    pub limits: Limits,
+    /// Time.
+    pub clock: Clock,
+    /// The runtime that loads lookups.
+    pub runtime: Handle,
+    /// Ends a wait for lookups or room.
+    pub shutdown: CancellationToken,
+}
+
+/// A record that passed the filter, with what its lookups say.
+struct Admitted<'a> {
+    index: RecordIndex,
+    record: Record<'a>,
+    data_type: TypeIndex,
+    id: Cow<'a, str>,
+    /// One per lookup of the type.
+    values: SmallVec<[Value; 1]>,
+}
+
+/// A fault, with the type that it is counted for.
+struct Refused {
+    data_type: Option<TypeIndex>,
+    fault: Fault,
+    missed: Option<(LookupIndex, String)>,
+}
+
+impl Refused {
+    fn new(data_type: Option<TypeIndex>, fault: Fault) -> Self {
+        Self { data_type, fault, missed: None }
+    }
+}
+
+/// What a decode thread reuses from chunk to chunk.
+#[derive(Default)]
+struct Scratch {
+    drafts: Drafts,
+    rows: Vec<Row>,
+}
+
+impl Stage {
+    /// Decodes chunks until the source is gone, or until shutdown while it waits.
+    pub fn run(self, chunks: &Receiver<Arc<Chunk>>) {
+        let mut scratch = Scratch::default();
+        for chunk in chunks {
+            if self.wait_for_room().is_none() {
+                return;
+            }
+            let mut outcome = Outcome::default();
+            let Some(pieces) = self.decode(&chunk, &mut outcome, &mut scratch) else { return };
+            chunk.count(|counted| counted.merge(&outcome));
+            chunk.expect(pieces.len());
+            self.budget.take_rows(pieces.len());
+            chunk.decoded();
+            self.lanes.push(pieces);
+        }
+    }
+
+    fn wait_for_room(&self) -> Option<()> {
+        if !self.budget.is_full_of_rows() {
+            return Some(());
+        }
+        self.runtime.block_on(self.shutdown.run_until_cancelled(self.budget.room_for_rows()))
+    }
+
+    /// Decodes one chunk. `None` when shutdown ended a wait for lookups: the chunk never completes.
+    fn decode(&self, chunk: &Arc<Chunk>, outcome: &mut Outcome, scratch: &mut Scratch) -> Option<Vec<Piece>> {
+        let mut pieces = Vec::with_capacity(chunk.len());
+        let mut admitted = Vec::with_capacity(chunk.len());
+        for (index, record) in chunk.records() {
+            match self.admit(chunk, index, record, outcome) {
+                Ok(Some(one)) => admitted.push(one),
+                Ok(None) => {}
+                Err(refused) => pieces.push(self.refuse(chunk, index, &record, refused, outcome)),
+            }
+        }
+        self.enrich(&mut admitted)?;
+        let now = self.clock.now();
+        for one in &admitted {
+            match self.decode_one(chunk, one, now, scratch) {
+                Ok(()) => self.accept(chunk, one, scratch, outcome, &mut pieces),
+                Err(refused) => pieces.push(self.refuse(chunk, one.index, &one.record, refused, outcome)),
+            }
+        }
+        Some(pieces)
+    }
+
+    /// Finds a record's type and id and judges it. `None`: it is counted and done.
+    fn admit<'a>(
+        &self,
+        chunk: &'a Chunk,
+        index: RecordIndex,
+        record: Record<'a>,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Admitted<'a>>, Refused> {
+        if record.payload_size > self.limits.max_payload {
+            let (size, limit) = (record.payload_size, self.limits.max_payload);
+            let message = format!("the payload has {size} bytes; expected at most {limit}");
+            return Err(Refused::new(record.data_type, Fault::new(FaultClass::RecordTooLarge, message)));
+        }
+        let payload = record.payload.unwrap_or_default();
+        let (data_type, id) = self.identify(chunk, &record, payload)?;
+        if self.types.is_stopped(data_type) {
+            outcome.saw(Some(data_type), record.offset, record.timestamp).records.deferred += 1;
+            return Ok(None);
+        }
+        if record.audit_only {
+            self.audit(&record, data_type, payload)?;
+            outcome.saw(Some(data_type), record.offset, record.timestamp).records.filtered += 1;
+            return Ok(None);
+        }
+        // A trusted key was judged at the source.
+        let judged = record.data_type.is_some() && self.types.trusts_key(data_type);
+        if !judged && judge(&chunk.whitelist, data_type, id.as_bytes()) == Verdict::Filtered {
+            outcome.saw(Some(data_type), record.offset, record.timestamp).records.filtered += 1;
+            return Ok(None);
+        }
+        Ok(Some(Admitted { index, record, data_type, id, values: SmallVec::new() }))
+    }
+
+    /// Finds the type and the id of a record: by its key where that may be trusted, else from its payload.
+    fn identify<'a>(
+        &self,
+        chunk: &Chunk,
+        record: &Record<'a>,
+        payload: &'a [u8],
+    ) -> Result<(TypeIndex, Cow<'a, str>), Refused> {
+        let topic = &chunk.stretch.topic_partition.topic;
+        match record.data_type {
+            Some(data_type) if self.types.trusts_key(data_type) => {
+                Ok((data_type, String::from_utf8_lossy(record.key.unwrap_or_default())))
+            }
+            Some(data_type) => {
+                let id = self.plans.decoder(data_type).id(payload, &self.limits);
+                Ok((data_type, id.map_err(|fault| Refused::new(Some(data_type), fault))?))
+            }
+            None => {
+                let found = match self.plans.matcher(topic) {
+                    Some(matcher) => matcher.find(payload, &self.limits).map_err(|fault| Refused::new(None, fault))?,
+                    None => None,
+                };
+                let matched = found.ok_or_else(|| {
+                    let message = format!("the record matches no data type of topic {topic}");
+                    Refused::new(None, Fault::new(FaultClass::Unmatched, message))
+                })?;
+                let id = matched.id.map_err(|fault| Refused::new(Some(matched.index), fault))?;
+                Ok((matched.index, id))
+            }
+        }
+    }
+
+    /// Checks that key and id of a filtered record agree. A payload that has no readable id proves nothing.
+    fn audit(&self, record: &Record<'_>, data_type: TypeIndex, payload: &[u8]) -> Result<(), Refused> {
+        let key = record.key.unwrap_or_default();
+        match self.plans.decoder(data_type).id(payload, &self.limits) {
+            Ok(id) if id.as_bytes() != key => {
+                let key = String::from_utf8_lossy(key);
+                let message = format!("the Kafka key is {key:.40?}, the id in the payload is {id:.40?}");
+                Err(Refused::new(Some(data_type), Fault::new(FaultClass::KeyMismatch, message)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Finds the lookup values of all records. `None` when shutdown ended the wait.
+    fn enrich(&self, admitted: &mut [Admitted<'_>]) -> Option<()> {
+        let mut misses: Vec<(LookupIndex, usize, usize)> = Vec::new();
+        for (place, one) in admitted.iter_mut().enumerate() {
+            for &lookup in self.plans.lookups(one.data_type) {
+                let known = self.lookups.peek(lookup, &one.id);
+                if known.is_none() {
+                    misses.push((lookup, place, one.values.len()));
+                }
+                one.values.push(known.flatten());
+            }
+        }
+        misses.sort_unstable();
+        for of_one in misses.chunk_by(|a, b| a.0 == b.0) {
+            let keys: Vec<String> = of_one.iter().map(|(_, place, _)| admitted[*place].id.to_string()).collect();
+            let values = self.load(of_one[0].0, &keys)?;
+            for ((_, place, number), value) in of_one.iter().zip(values) {
+                admitted[*place].values[*number] = value;
+            }
+        }
+        Some(())
+    }
+
+    /// Loads lookup values, again and again until MySQL answers: an outage is not a miss.
+    fn load(&self, lookup: LookupIndex, keys: &[String]) -> Option<Vec<Value>> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        loop {
+            match self.runtime.block_on(self.shutdown.run_until_cancelled(self.lookups.resolve(lookup, &keys)))? {
+                Ok(values) => return Some(values),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "lookup: the chunk waits");
+                    let pause = tokio::time::sleep(RETRY_AFTER);
+                    self.runtime.block_on(self.shutdown.run_until_cancelled(pause))?;
+                }
+            }
+        }
+    }
+
+    /// Decodes one record into `scratch.rows` and `scratch.drafts`' row faults.
+    fn decode_one(
+        &self,
+        chunk: &Chunk,
+        one: &Admitted<'_>,
+        now: Timestamp,
+        scratch: &mut Scratch,
+    ) -> Result<(), Refused> {
+        let source = RecordSource {
+            generation: chunk.stretch.generation,
+            partition: chunk.stretch.topic_partition.partition,
+            offset: one.record.offset,
+            timestamp: one.record.timestamp,
+            key: one.record.key,
+            in_key: self.types.trusts_key(one.data_type),
+        };
+        let refused = |fault| Refused::new(Some(one.data_type), fault);
+        let payload = one.record.payload.unwrap_or_default();
+        let decoder = self.plans.decoder(one.data_type);
+        decoder.decode(&source, payload, now, &self.limits, &mut scratch.drafts).map_err(refused)?;
+        let lookups = self.plans.lookups(one.data_type);
+        if let Some(place) = one.values.iter().position(Option::is_none) {
+            let name = &self.plans.catalog.lookup(lookups[place]).name;
+            let message = format!("lookup {name} has no value for id {:.40?}", one.id);
+            return Err(Refused {
+                missed: Some((lookups[place], one.id.to_string())),
+                ..refused(Fault::new(FaultClass::LookupMiss, message))
+            });
+        }
+        let value = |lookup| {
+            let place = lookups.iter().position(|known| *known == lookup);
+            place.and_then(|place| one.values[place].as_deref()).unwrap_or_default()
+        };
+        scratch.rows.clear();
+        scratch.drafts.complete(value, &mut scratch.rows).map_err(refused)
+    }
+
+    /// Turns a decoded record into pieces.
+    fn accept(
+        &self,
+        chunk: &Arc<Chunk>,
+        one: &Admitted<'_>,
+        scratch: &mut Scratch,
+        outcome: &mut Outcome,
+        pieces: &mut Vec<Piece>,
+    ) {
+        let faults = scratch.drafts.take_row_faults();
+        let tally = outcome.saw(Some(one.data_type), one.record.offset, one.record.timestamp);
+        tally.records.processed += 1;
+        tally.produced += (scratch.rows.len() + faults.len()) as u64;
+        let (data_type, record) = (one.data_type, one.index);
+        pieces.extend(
+            scratch
+                .rows
+                .drain(..)
+                .map(|row| Piece::Row(PendingRow { row, data_type, chunk: Arc::clone(chunk), record })),
+        );
+        for (row, fault) in faults {
+            self.count_letter(Some(data_type), fault.class);
+            let data_type = Some(data_type);
+            pieces.push(Piece::Letter(Letter {
+                data_type,
+                chunk: Arc::clone(chunk),
+                record,
+                row,
+                fault,
+                missed: None,
+            }));
+        }
+    }
+
+    /// Turns a refused record into a letter.
+    fn refuse(
+        &self,
+        chunk: &Arc<Chunk>,
+        index: RecordIndex,
+        record: &Record<'_>,
+        refused: Refused,
+        outcome: &mut Outcome,
+    ) -> Piece {
+        let Refused { data_type, fault, missed } = refused;
+        outcome.saw(data_type, record.offset, record.timestamp).records.dead_lettered += 1;
+        if let (FaultClass::KeyMismatch, Some(data_type), Some(_)) = (fault.class, data_type, record.key) {
+            self.types.key_disagrees(data_type);
+        }
+        self.count_letter(data_type, fault.class);
+        let row = RowNumber::RECORD;
+        Piece::Letter(Letter { data_type, chunk: Arc::clone(chunk), record: index, row, fault, missed })
+    }
+
+    fn count_letter(&self, data_type: Option<TypeIndex>, class: FaultClass) {
+        let name = data_type.map_or("", |index| self.plans.catalog.data_type(index).name.as_str());
+        metrics::dead_letter(name, class.as_str());
+    }
+}

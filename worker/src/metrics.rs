@@ -1,0 +1,84 @@
+//! The worker's metrics: every name in one place. Counters end in `_total`, times are in seconds, sizes in bytes.
+
+use metrics::{counter, gauge, histogram};
+use reprise_shared::tally::{RecordCounts, RowCounts};
+
+/// Counts records and rows whose outcome entered the ledger.
+pub(crate) fn accounted(data_type: &str, records: &RecordCounts, produced: u64, rows: &RowCounts) {
+    let type_label = data_type.to_owned();
+    for (outcome, count) in [
+        ("processed", records.processed),
+        ("filtered", records.filtered),
+        ("skipped", records.skipped),
+        ("deferred", records.deferred),
+        ("dead_lettered", records.dead_lettered),
+    ] {
+        if count > 0 {
+            counter!("reprise_records_total", "data_type" => type_label.clone(), "outcome" => outcome).increment(count);
+        }
+    }
+    for (outcome, count) in
+        [("written", rows.written), ("superseded", rows.superseded), ("dead_lettered", rows.dead_lettered)]
+    {
+        if count > 0 {
+            counter!("reprise_rows_total", "data_type" => type_label.clone(), "outcome" => outcome).increment(count);
+        }
+    }
+    if produced > 0 {
+        counter!("reprise_rows_produced_total", "data_type" => type_label).increment(produced);
+    }
+}
+
+/// Counts records as Kafka delivered them.
+pub(crate) fn consumed(topic: &str, partition: u16, records: u64) {
+    counter!("reprise_records_consumed_total", "topic" => topic.to_owned(), "partition" => partition.to_string())
+        .increment(records);
+}
+
+/// Counts dead letters by class.
+pub(crate) fn dead_letter(data_type: &str, class: &'static str) {
+    counter!("reprise_dead_letters_total", "data_type" => data_type.to_owned(), "class" => class).increment(1);
+}
+
+/// Shows that a type was stopped.
+pub(crate) fn type_stopped(data_type: &str, reason: &str) {
+    gauge!("reprise_type_stopped", "data_type" => data_type.to_owned(), "reason" => reason.to_owned()).set(1.0);
+}
+
+/// Counts disagreements of key and id.
+pub(crate) fn key_disagreed(data_type: &str) {
+    counter!("reprise_key_mismatch_alarms_total", "data_type" => data_type.to_owned()).increment(1);
+}
+
+/// Shows that a partition was stopped.
+pub(crate) fn partition_stopped(topic: &str, partition: u16, reason: &'static str) {
+    gauge!("reprise_partition_stopped", "topic" => topic.to_owned(), "partition" => partition.to_string(),
+        "reason" => reason)
+    .set(1.0);
+}
+
+/// Shows how much is in flight and whether the intake is held.
+pub(crate) fn intake(rows: usize, bytes: usize, uncommitted: u64, held: bool) {
+    gauge!("reprise_in_flight_rows").set(rows as f64);
+    gauge!("reprise_in_flight_bytes").set(bytes as f64);
+    gauge!("reprise_uncommitted_records").set(uncommitted as f64);
+    gauge!("reprise_intake_held").set(if held { 1.0 } else { 0.0 });
+}
+
+/// Shows a partition's lag in records, as the client last saw the log's end.
+pub(crate) fn lag(topic: &str, partition: u16, records: u64) {
+    gauge!("reprise_lag_records", "topic" => topic.to_owned(), "partition" => partition.to_string())
+        .set(records as f64);
+}
+
+/// Counts and times the steps of a tick.
+pub(crate) fn tick(step: &'static str, outcome: &'static str, seconds: f64) {
+    counter!("reprise_tick_steps_total", "step" => step, "outcome" => outcome).increment(1);
+    histogram!("reprise_tick_step_seconds", "step" => step).record(seconds);
+}
+
+/// Counts partitions that stood still although they have lag.
+pub(crate) fn stalled(topic: &str, partition: u16) {
+    counter!("reprise_partition_stalls_total", "topic" => topic.to_owned(), "partition" => partition.to_string())
+        .increment(1);
+}

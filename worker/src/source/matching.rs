@@ -1,0 +1,94 @@
+//! Which data type a record is of, as far as its headers tell.
+
+use reprise_shared::catalog::{Catalog, Matcher, TypeIndex, Unmatched};
+use reprise_shared::position::TopicName;
+
+/// How the records of one topic are told apart, compiled from the catalog.
+#[derive(Clone, Debug)]
+pub struct TopicPlan {
+    /// The topic.
+    pub name: TopicName,
+    /// What happens to records that match no type.
+    pub unmatched: Unmatched,
+    headers: Vec<(Box<[u8]>, Box<[u8]>, TypeIndex)>,
+    only: Option<TypeIndex>,
+    by_field: bool,
+}
+
+/// What a record's headers say of its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// It is of this type.
+    Type(TypeIndex),
+    /// It matches no type.
+    None,
+    /// A field of the payload decides.
+    ByField,
+}
+
+impl TopicPlan {
+    /// Compiles the plans of all topics of a catalog.
+    pub fn compile(catalog: &Catalog) -> Vec<Self> {
+        catalog
+            .topics
+            .iter()
+            .map(|topic| {
+                let mut plan = Self {
+                    name: topic.name.clone(),
+                    unmatched: topic.unmatched,
+                    headers: Vec::new(),
+                    only: None,
+                    by_field: false,
+                };
+                for (index, data_type) in catalog.types_of_topic(&topic.name) {
+                    match &data_type.matcher {
+                        None => plan.only = Some(index),
+                        Some(Matcher::Header { name, equals }) => {
+                            plan.headers.push((name.as_bytes().into(), equals.as_bytes().into(), index));
+                        }
+                        Some(Matcher::Field { .. }) => plan.by_field = true,
+                    }
+                }
+                plan
+            })
+            .collect()
+    }
+
+    /// Starts matching one record.
+    pub fn begin(&self) -> Matching<'_> {
+        Matching { plan: self, found: None }
+    }
+}
+
+/// The matching of one record: feed it every header, then ask.
+#[derive(Debug)]
+pub struct Matching<'a> {
+    plan: &'a TopicPlan,
+    found: Option<TypeIndex>,
+}
+
+impl Matching<'_> {
+    /// Looks at one header. The last header of a name counts.
+    pub fn header(&mut self, name: &[u8], value: Option<&[u8]>) {
+        for (wanted, equals, data_type) in &self.plan.headers {
+            if **wanted == *name {
+                if value == Some(equals) {
+                    self.found = Some(*data_type);
+                    return;
+                }
+                if self.found == Some(*data_type) {
+                    self.found = None;
+                }
+            }
+        }
+    }
+
+    /// Returns the answer after all headers.
+    pub fn finish(self) -> Match {
+        match (self.plan.only.or(self.found), self.plan.by_field) {
+            (Some(data_type), _) => Match::Type(data_type),
+            (None, true) => Match::ByField,
+            (None, false) => Match::None,
+        }
+    }
+}

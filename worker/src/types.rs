@@ -1,0 +1,215 @@
+//! What each data type is allowed to do right now: stopped or not, and whether its Kafka key may be trusted.
+//!
+//! The truth is in MySQL and holds for the whole fleet; every worker reads it when it is given a partition and every
+//! few seconds. A stop takes effect here only after the deferred intervals of this worker's partitions are on record.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use parking_lot::Mutex;
+use reprise_shared::catalog::{Catalog, TypeIndex};
+use reprise_shared::ingest_state::{deferred, stops};
+use reprise_shared::position::{Offset, TopicId, TopicPartition};
+use sqlx::mysql::MySqlPool;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
+use crate::source::partition::{Partitions, State};
+
+#[derive(Debug, Default)]
+struct Flags {
+    stopped: AtomicBool,
+    in_key_off: AtomicBool,
+    reason: Mutex<String>,
+}
+
+/// The state of all data types in this worker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Types(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    catalog: Arc<Catalog>,
+    flags: Vec<Flags>,
+    pool: MySqlPool,
+    partitions: Partitions,
+    mismatches: mpsc::Sender<TypeIndex>,
+}
+
+/// Keeps [`Types`] current. Run it beside the pipeline.
+#[derive(Debug)]
+pub struct Keeper {
+    types: Types,
+    mismatches: mpsc::Receiver<TypeIndex>,
+    interval: Duration,
+}
+
+/// Makes the state of all types, everything running, and the task that keeps it current.
+pub fn new(catalog: Arc<Catalog>, pool: MySqlPool, partitions: Partitions, interval: Duration) -> (Types, Keeper) {
+    let flags = catalog
+        .data_types
+        .iter()
+        .map(|data_type| Flags { in_key_off: AtomicBool::new(!data_type.in_key), ..Flags::default() })
+        .collect();
+    // One slot per type is enough: a type is turned off once.
+    let (mismatches, received) = mpsc::channel(catalog.data_types.len().max(1));
+    let types = Types(Arc::new(Shared { catalog, flags, pool, partitions, mismatches }));
+    let keeper = Keeper { types: types.clone(), mismatches: received, interval };
+    (types, keeper)
+}
+
+impl Types {
+    /// Tells whether a type is stopped: its records complete as deferred.
+    #[inline]
+    pub fn is_stopped(&self, data_type: TypeIndex) -> bool {
+        self.0.flags[data_type.0].stopped.load(Ordering::Acquire)
+    }
+
+    /// Tells whether the filter may judge a record of this type by its Kafka key alone.
+    #[inline]
+    pub fn trusts_key(&self, data_type: TypeIndex) -> bool {
+        !self.0.flags[data_type.0].in_key_off.load(Ordering::Acquire)
+    }
+
+    /// Lists the stopped types with their reasons.
+    pub fn stopped(&self) -> Vec<(TypeIndex, String)> {
+        let flags = self.0.flags.iter().enumerate();
+        flags
+            .filter(|(_, flags)| flags.stopped.load(Ordering::Acquire))
+            .map(|(index, flags)| (TypeIndex(index), flags.reason.lock().clone()))
+            .collect()
+    }
+
+    /// Stops a type in the whole fleet. Returns once the stop and the deferred intervals of this worker's partitions
+    /// are durable; tries without end, since nothing may pass over a record before that.
+    pub async fn stop(&self, data_type: TypeIndex, reason: &str, detail: &str) {
+        let name = &self.0.catalog.data_type(data_type).name;
+        tracing::error!(data_type.name = name, stop.reason = reason, detail, "data type stopped");
+        metrics::type_stopped(name, reason);
+        retry("stop type", || stops::stop_type(&self.0.pool, name, reason, detail)).await;
+        retry("defer type", || self.take_effect(data_type, reason)).await;
+    }
+
+    /// Makes a stop that is on record take effect in this worker.
+    async fn take_effect(&self, data_type: TypeIndex, reason: &str) -> sqlx::Result<()> {
+        let topic = &self.0.catalog.data_type(data_type).topic;
+        let owned = self.0.partitions.view(|partition, owned| match &owned.state {
+            State::Reading(stretch) if partition.topic == *topic => {
+                Some((partition.clone(), stretch.topic_id.clone(), owned.queue.completed()))
+            }
+            _ => None,
+        });
+        for (partition, topic_id, completed) in owned.into_iter().flatten() {
+            self.defer(data_type, &partition, &topic_id, completed, completed, reason).await?;
+        }
+        let flags = &self.0.flags[data_type.0];
+        reason.clone_into(&mut flags.reason.lock());
+        flags.stopped.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Puts `[start, end)` on record as deferred for one type of one partition.
+    pub async fn defer(
+        &self,
+        data_type: TypeIndex,
+        partition: &TopicPartition,
+        topic_id: &TopicId,
+        start: Offset,
+        end: Offset,
+        reason: &str,
+    ) -> sqlx::Result<()> {
+        let name = &self.0.catalog.data_type(data_type).name;
+        deferred::cover(&self.0.pool, name, partition, topic_id, start, end, reason).await
+    }
+
+    /// Opens the deferred intervals of a partition that is about to be read, for every type that is stopped.
+    pub async fn admit(&self, partition: &TopicPartition, topic_id: &TopicId, start: Offset) -> sqlx::Result<()> {
+        self.refresh().await?;
+        for (data_type, reason) in self.stopped() {
+            if self.0.catalog.data_type(data_type).topic == partition.topic {
+                self.defer(data_type, partition, topic_id, start, start, &reason).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports that key and id of a record disagree: from now on the id alone decides, in this worker at once and in
+    /// the fleet as soon as MySQL has it.
+    pub fn key_disagrees(&self, data_type: TypeIndex) {
+        if !self.0.flags[data_type.0].in_key_off.swap(true, Ordering::AcqRel) {
+            let name = &self.0.catalog.data_type(data_type).name;
+            tracing::error!(
+                data_type.name = name,
+                "kafka key and id disagree: the key is not trusted any more; records that the filter passed over by \
+                 their key should be replayed"
+            );
+            metrics::key_disagreed(name);
+            // A full channel holds this very type already.
+            let _ = self.0.mismatches.try_send(data_type);
+        }
+    }
+
+    async fn refresh(&self) -> sqlx::Result<()> {
+        for state in stops::type_states(&self.0.pool).await? {
+            let Some(data_type) = self.0.catalog.find_data_type(&state.data_type) else { continue };
+            let flags = &self.0.flags[data_type.0];
+            if state.in_key_off {
+                flags.in_key_off.store(true, Ordering::Release);
+            }
+            if state.stopped && !flags.stopped.load(Ordering::Acquire) {
+                tracing::warn!(data_type.name = state.data_type, stop.reason = state.reason, "data type is stopped");
+                self.take_effect(data_type, &state.reason).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Keeper {
+    /// Reads the recorded state every interval and writes what this worker found out, until shutdown. Cancel-safe.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(data_type) = self.mismatches.recv() => {
+                    let name = &self.types.0.catalog.data_type(data_type).name;
+                    retry("turn in_key off", || stops::turn_in_key_off(&self.types.0.pool, name)).await;
+                }
+                _ = ticks.tick() => {
+                    if let Err(error) = self.types.refresh().await {
+                        tracing::warn!(%error, "read type states");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Repeats until it succeeds, waiting up to 30 s between tries.
+pub(crate) async fn retry<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    step: &'static str,
+    mut attempt: impl FnMut() -> F,
+) -> T {
+    let mut delays = ExponentialBuilder::default()
+        .with_jitter()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(15))
+        .without_max_times()
+        .build();
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => {
+                let delay = delays.next().unwrap_or(Duration::from_secs(15));
+                tracing::warn!(step, %error, ?delay, "retrying");
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+}
