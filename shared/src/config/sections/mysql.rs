@@ -1,0 +1,86 @@
+//! The connection to MySQL or MariaDB.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::mysql::MySqlConnectOptions;
+
+use super::{TlsConfig, check_duration, check_number};
+use crate::config::{Faults, Secret, Validate};
+
+/// How MySQL is reached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MysqlConfig {
+    /// `mysql://user:password@host:3306/database`; required.
+    pub url: Secret,
+    /// The longest wait for a new connection.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// At most this many connections in the pool; lanes have their own beside it.
+    pub max_connections: u32,
+    /// The longest wait for a connection of the pool.
+    #[serde(with = "humantime_serde")]
+    pub acquire_timeout: Duration,
+    /// Whether the connection is encrypted, and how far the server's certificate is checked.
+    pub tls_mode: MysqlTls,
+    /// Certificates.
+    pub tls: TlsConfig,
+}
+
+/// Whether a connection to MySQL is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MysqlTls {
+    /// Never.
+    Disabled,
+    /// When the server can; its certificate is not checked.
+    #[default]
+    Preferred,
+    /// Always; the server's certificate is not checked.
+    Required,
+    /// Always, and an authority of ours has signed the server's certificate.
+    VerifyCa,
+    /// As `verify_ca`, and the certificate is for the host of the URL.
+    VerifyIdentity,
+}
+
+impl Default for MysqlConfig {
+    fn default() -> Self {
+        Self {
+            url: Secret::default(),
+            connect_timeout: Duration::from_secs(10),
+            max_connections: 8,
+            acquire_timeout: Duration::from_secs(10),
+            tls_mode: MysqlTls::default(),
+            tls: TlsConfig::default(),
+        }
+    }
+}
+
+impl Validate for MysqlConfig {
+    fn validate(&self, faults: &mut Faults) {
+        let url = self.url.expose();
+        // The parser's own words are left out: they may repeat the password.
+        let problem = if url.is_empty() {
+            Some("is not set")
+        } else if !(url.starts_with("mysql://") || url.starts_with("mariadb://")) {
+            Some("is not a URL of MySQL")
+        } else {
+            match MySqlConnectOptions::from_str(url) {
+                Err(_) => Some("is not a URL that can be read"),
+                Ok(options) if options.get_database().is_none_or(str::is_empty) => Some("names no database"),
+                Ok(_) => None,
+            }
+        };
+        if let Some(problem) = problem {
+            faults.add("url", problem, "mysql://user:password@host:3306/database");
+        }
+        let (least, most) = (Duration::from_millis(100), Duration::from_secs(300));
+        check_duration(faults, "connect_timeout", self.connect_timeout, least, most);
+        check_duration(faults, "acquire_timeout", self.acquire_timeout, least, most);
+        check_number(faults, "max_connections", self.max_connections, 1, 1_000);
+        faults.section("tls", &self.tls);
+    }
+}

@@ -1,0 +1,81 @@
+//! The connection to Redis.
+
+use std::time::Duration;
+
+use redis::IntoConnectionInfo;
+use serde::{Deserialize, Serialize};
+
+use super::{TlsConfig, check_duration, check_number};
+use crate::config::{Faults, Secret, Validate};
+
+/// How Redis is reached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RedisConfig {
+    /// `redis://user:password@host:6379/0`, or `rediss://` with TLS; required.
+    pub url: Secret,
+    /// What all our keys begin with, followed by a colon.
+    pub key_prefix: String,
+    /// At most this many connections.
+    pub pool_size: u32,
+    /// The longest wait for a connection.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// The longest wait for an answer.
+    #[serde(with = "humantime_serde")]
+    pub response_timeout: Duration,
+    /// Certificates, for `rediss://`.
+    pub tls: TlsConfig,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: Secret::default(),
+            key_prefix: "databus".to_owned(),
+            pool_size: 8,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(2),
+            tls: TlsConfig::default(),
+        }
+    }
+}
+
+impl Validate for RedisConfig {
+    fn validate(&self, faults: &mut Faults) {
+        let url = self.url.expose();
+        // The parser's own words are left out: they may repeat the password.
+        let problem = if url.is_empty() {
+            Some("is not set")
+        } else {
+            url.into_connection_info().err().map(|_| "is not a URL of Redis")
+        };
+        if let Some(problem) = problem {
+            faults.add(
+                "url",
+                problem,
+                "redis://user:password@host:6379/0, or rediss:// with TLS",
+            );
+        }
+        let name = |letter: char| letter.is_ascii_alphanumeric() || "_-.:".contains(letter);
+        if self.key_prefix.is_empty() || self.key_prefix.len() > 64 || !self.key_prefix.chars().all(name) {
+            faults.add(
+                "key_prefix",
+                "is not a usable name",
+                "1 to 64 ASCII letters, digits, or _ - . :",
+            );
+        }
+        let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
+        check_duration(faults, "connect_timeout", self.connect_timeout, least, most);
+        check_duration(faults, "response_timeout", self.response_timeout, least, most);
+        check_number(faults, "pool_size", self.pool_size, 1, 1_000);
+        if self.tls != TlsConfig::default() && !url.starts_with("rediss://") {
+            faults.add(
+                "tls",
+                "has no effect without TLS",
+                "a url that begins with rediss://, or no tls",
+            );
+        }
+        faults.section("tls", &self.tls);
+    }
+}
