@@ -1,1 +1,4 @@
 //! reprise.
+
+pub mod feed;
+pub mod oracle;
