@@ -3,7 +3,23 @@
 //! Reading order follows a record: [`source`] fills a [`chunk`], [`decode_stage`] turns it into [`piece`]s, [`lanes`]
 //! queue them per key, [`sink`] writes them, [`progress`] moves over complete chunks, [`ingest`] puts it all together.
 
-pub mod budget;
+pub mod source;
 pub mod chunk;
-pub mod outcome;
+pub mod decode_stage;
 pub mod piece;
+pub mod lanes;
+pub mod sink;
+pub mod outcome;
+pub mod progress;
+pub mod ingest;
+
+pub mod budget;
+pub mod config;
+pub mod control;
+pub mod lookup_changes;
+pub mod misses;
+pub mod signals;
+pub mod types;
+
+mod metrics;
+mod thread;

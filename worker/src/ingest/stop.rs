@@ -1,0 +1,63 @@
+//! The orderly stop: one function, one deadline.
+
+use std::time::Duration;
+
+use super::Error;
+use super::parts::Parts;
+use crate::source::reader::Command;
+use crate::thread;
+
+/// What remains after the pipeline has ended gets this long.
+pub(super) const LAST_TASKS: Duration = Duration::from_secs(3);
+/// Leaving the group may hang with the broker; the process ends all the same.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// Stops from the source to the database end: not ready → stop polling → drain, ledger and commit (the reader waits
+/// for them) → decode → lanes → leave the group.
+pub(super) async fn in_order(mut parts: Parts, limit: Duration) -> Result<(), Error> {
+    parts.readiness.latch("shutdown").unready("shutting down");
+    // A reader that has ended already needs no command.
+    let _ = parts.commands.send(Command::ShutDown);
+    let mut read = None;
+    let drained = tokio::time::timeout(limit, async {
+        read = Some(parts.reader.ended().await);
+        for decoder in &mut parts.decoders {
+            // Its only way to fail is a panic, which the log has.
+            let _ = decoder.ended().await;
+        }
+        parts.lanes.close();
+        for drained in &mut parts.lanes_drained {
+            let _ = drained.await;
+        }
+    })
+    .await;
+    if drained.is_err() {
+        tracing::warn!(?limit, "not everything in flight was finished; the next owner does it again");
+    }
+    parts.abandon.cancel();
+    parts.lanes.close();
+    parts.beat.leave().await;
+    leave(parts.consumer).await;
+    match read {
+        Some(Err(error)) => Err(Error::Reader(error)),
+        Some(Ok(())) | None => Ok(()),
+    }
+}
+
+/// Drops the consumer, which leaves the group, on a thread of its own.
+async fn leave(consumer: std::sync::Arc<crate::source::rebalance::LiveConsumer>) {
+    use rdkafka::consumer::Consumer;
+    consumer.context().close();
+    let dropping = thread::spawn("leave-group", move || {
+        drop(consumer);
+        Ok::<(), std::convert::Infallible>(())
+    });
+    match dropping {
+        Ok(mut dropping) => {
+            if tokio::time::timeout(LEAVE, dropping.ended()).await.is_err() {
+                tracing::warn!(limit = ?LEAVE, "leaving the group did not end; the broker notices by itself");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "no thread to leave the group on"),
+    }
+}

@@ -1,0 +1,188 @@
+//! What a worker says of itself: heartbeat, readiness, lag, and partitions that stand still.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use reprise_shared::catalog::Catalog;
+use reprise_shared::clock::Clock;
+use reprise_shared::health::{Latch, Readiness};
+use reprise_shared::heartbeat::{self, Heartbeat, Role, Store};
+use reprise_shared::position::{Offset, TopicPartition};
+use reprise_shared::redis::Redis;
+use reprise_shared::telemetry::chain;
+use reprise_shared::whitelist::{self, Status};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
+use crate::source::partition::{Partitions, State};
+use crate::source::rebalance::LiveConsumer;
+use crate::types::Types;
+
+/// Makes and sends this worker's heartbeat. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Beat {
+    store: Store,
+    template: Arc<Heartbeat>,
+    whitelist: whitelist::Handle,
+    partitions: Partitions,
+    clock: Clock,
+}
+
+impl Beat {
+    pub(super) fn new(
+        redis: Redis,
+        interval: Duration,
+        worker: String,
+        catalog: &Catalog,
+        whitelist: whitelist::Handle,
+        partitions: Partitions,
+        clock: Clock,
+    ) -> Self {
+        let now = clock.now();
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        let template = Arc::new(Heartbeat {
+            worker,
+            role: Role::Ingest,
+            host,
+            pid: std::process::id(),
+            started: now,
+            sent_at: now,
+            catalog_hash: catalog.hash.clone(),
+            whitelist: heartbeat::Whitelist {
+                status: Status::Unknown,
+                applied: None,
+                oldest_in_flight: None,
+                age_ms: None,
+            },
+            partitions: Vec::new(),
+            partitions_left_out: 0,
+        });
+        Self { store: Store::new(redis, interval), template, whitelist, partitions, clock }
+    }
+
+    async fn send(&self, partitions: Vec<heartbeat::Partition>) {
+        let state = self.whitelist.state();
+        let in_flight = self.partitions.view(|_, owned| owned.queue.oldest_whitelist_version());
+        let whitelist = heartbeat::Whitelist {
+            status: state.status,
+            applied: state.applied,
+            oldest_in_flight: in_flight.into_iter().flatten().min(),
+            age_ms: self.whitelist.age().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        };
+        let beat =
+            Heartbeat { sent_at: self.clock.now(), whitelist, partitions, ..Heartbeat::clone(&self.template) };
+        if let Err(error) = self.store.send(beat).await {
+            tracing::debug!(error = %chain(&error), "send heartbeat");
+        }
+    }
+
+    /// Takes this worker off the list.
+    pub(super) async fn leave(&self) {
+        if let Err(error) = self.store.leave(&self.template.worker).await {
+            tracing::debug!(error = %chain(&error), "remove heartbeat");
+        }
+    }
+}
+
+/// Looks at everything once a heartbeat.
+pub(super) struct Watch {
+    beat: Beat,
+    whitelist: Latch,
+    partitions: Latch,
+    types: Types,
+    consumer: Arc<LiveConsumer>,
+    stall_after: Duration,
+    moved: HashMap<TopicPartition, (Offset, Duration)>,
+}
+
+impl Watch {
+    pub(super) fn new(
+        beat: Beat,
+        readiness: &Readiness,
+        types: Types,
+        consumer: Arc<LiveConsumer>,
+        stall_after: Duration,
+    ) -> Self {
+        let (whitelist, partitions) = (readiness.latch("whitelist freshness"), readiness.latch("partitions"));
+        Self { beat, whitelist, partitions, types, consumer, stall_after, moved: HashMap::new() }
+    }
+
+    /// Works until shutdown. Cancel-safe.
+    pub(super) async fn run(mut self, interval: Duration, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let partitions = self.look();
+            self.beat.send(partitions).await;
+        }
+    }
+
+    /// Sets the latches and returns every partition's line.
+    fn look(&mut self) -> Vec<heartbeat::Partition> {
+        // Redis being away does not make a worker unready: it goes on with the whitelist that it has.
+        match self.beat.whitelist.status() {
+            Status::Regressed => self.whitelist.unready("redis holds an older version than this worker"),
+            Status::Unknown | Status::Ok | Status::Unreachable => self.whitelist.ready(),
+        }
+        let now = self.beat.clock.monotonic();
+        let lag = &self.consumer.context().lag;
+        let lines = self.beat.partitions.view(|partition, owned| {
+            let position = owned.queue.completed();
+            let reading = matches!(owned.state, State::Reading(_));
+            let behind = lag.behind(partition, position).filter(|_| reading);
+            let line = heartbeat::Partition {
+                topic: partition.topic.to_string(),
+                partition: partition.partition.0,
+                status: status(&owned.state).to_owned(),
+                reason: match &owned.state {
+                    State::Stopped { stop, .. } => Some(stop.to_string()),
+                    State::Admitting | State::Reading(_) => None,
+                },
+                committed: owned.committed.map(|committed| committed.0),
+                position: reading.then_some(position.0),
+                end: behind.map(|behind| position.0 + behind),
+            };
+            (partition.clone(), position, behind, line)
+        });
+        self.moved.retain(|partition, _| lines.iter().any(|(known, ..)| known == partition));
+        let mut troubles = Vec::new();
+        for (partition, position, behind, line) in &lines {
+            let topic = partition.topic.as_str();
+            metrics::lag(topic, partition.partition.0, behind.unwrap_or(0));
+            let moved = self.moved.entry(partition.clone()).or_insert((*position, now));
+            if moved.0 != *position || behind.is_none_or(|behind| behind == 0) {
+                *moved = (*position, now);
+            } else if now.saturating_sub(moved.1) >= self.stall_after {
+                metrics::stalled(topic, partition.partition.0);
+                tracing::error!(%partition, %position, lag = behind.unwrap_or(0), "partition stands still");
+                troubles.push(format!("{partition} stands still at {position}"));
+            }
+            if let Some(reason) = &line.reason {
+                troubles.push(format!("{partition} is stopped: {reason}"));
+            }
+        }
+        for (data_type, reason) in self.types.stopped() {
+            tracing::debug!(data_type = data_type.0, reason, "data type is stopped");
+        }
+        if troubles.is_empty() {
+            self.partitions.ready();
+        } else {
+            self.partitions.unready(troubles.join("; "));
+        }
+        lines.into_iter().map(|(.., line)| line).collect()
+    }
+}
+
+fn status(state: &State) -> &'static str {
+    match state {
+        State::Admitting => "admitting",
+        State::Reading(_) => "running",
+        State::Stopped { .. } => "stopped",
+    }
+}
