@@ -306,7 +306,8 @@ impl Stage {
         let decoder = self.plans.decoder(one.data_type);
         decoder.decode(&source, payload, now, &self.limits, &mut scratch.drafts).map_err(refused)?;
         let lookups = self.plans.lookups(one.data_type);
-        if let Some(place) = one.values.iter().position(Option::is_none) {
+        let missing = one.values.iter().position(Option::is_none);
+        if let Some(place) = missing.filter(|_| !scratch.drafts.is_empty()) {
             let name = &self.plans.catalog.lookup(lookups[place]).name;
             let message = format!("lookup {name} has no value for id {:.40?}", one.id);
             return Err(Refused {

@@ -3,6 +3,7 @@
 use sqlx::mysql::MySqlPool;
 use sqlx::Row;
 
+use crate::mysql::Database;
 use crate::position::{Offset, Partition, TopicGeneration, TopicId, TopicName};
 
 /// An accepted topic.
@@ -46,31 +47,34 @@ pub async fn accepted(pool: &MySqlPool, topic: &TopicName) -> sqlx::Result<Optio
 /// Accepts a new topic as generation 0 and records the first start of its partitions, all in one transaction.
 /// Changes nothing when another worker was first.
 pub async fn accept_new(
-    pool: &MySqlPool,
+    database: &Database,
     topic: &TopicName,
     topic_id: &TopicId,
     starts: &[(Partition, Offset)],
 ) -> sqlx::Result<()> {
-    crate::mysql::transaction(pool, "accept_topic", async |connection| {
-        let inserted = sqlx::query(
-            "/* accept_topic */ INSERT IGNORE INTO topic_generations \
-             (topic, generation, topic_id, partitions, accepted_at) VALUES (?, 0, ?, ?, UTC_TIMESTAMP(3))",
-        )
-        .bind(topic.as_str())
-        .bind(topic_id.as_str())
-        .bind(u32::try_from(starts.len()).unwrap_or(u32::MAX))
-        .execute(&mut *connection)
-        .await?
-        .rows_affected();
-        if inserted == 0 {
-            return Ok(());
-        }
-        for (partition, start) in starts {
-            insert_start(&mut *connection, topic, TopicGeneration(0), *partition, *start).await?;
-        }
-        Ok(())
-    })
-    .await
+    database
+        .tx("accept_topic", |connection| {
+            Box::pin(async move {
+                let accepted = sqlx::query(
+                    "/* accept_topic */ INSERT IGNORE INTO topic_generations \
+                     (topic, generation, topic_id, partitions, accepted_at) VALUES (?, 0, ?, ?, UTC_TIMESTAMP(3))",
+                )
+                .bind(topic.as_str())
+                .bind(topic_id.as_str())
+                .bind(u32::try_from(starts.len()).unwrap_or(u32::MAX))
+                .execute(&mut *connection)
+                .await?
+                .rows_affected();
+                if accepted == 0 {
+                    return Ok(());
+                }
+                for (partition, start) in starts {
+                    insert_start(&mut *connection, topic, TopicGeneration(0), *partition, *start).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
 }
 
 /// Records the first start of a partition that was added later. Changes nothing when it is recorded already.

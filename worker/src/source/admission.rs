@@ -17,6 +17,7 @@ use reprise_shared::ingest_state::topics;
 use reprise_shared::kafka::calls::{self, Calls};
 use reprise_shared::kafka::describe::{self, Described, describe_topics};
 use reprise_shared::position::{Offset, Partition, TopicGeneration, TopicId, TopicName, TopicPartition};
+use reprise_shared::mysql::Database;
 use sqlx::mysql::MySqlPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -73,8 +74,10 @@ enum Verdict {
 pub struct Admission {
     /// Runs Kafka calls.
     pub calls: Calls<LiveConsumer>,
-    /// Remembers accepted topics.
+    /// Remembers stops.
     pub pool: MySqlPool,
+    /// Remembers accepted topics.
+    pub database: Database,
     /// Tells what is owned.
     pub partitions: Partitions,
     /// The state of all types.
@@ -237,7 +240,7 @@ impl Admission {
             };
             starts.push((Partition(number), start));
         }
-        topics::accept_new(&self.pool, topic, topic_id, &starts).await?;
+        topics::accept_new(&self.database, topic, topic_id, &starts).await?;
         tracing::info!(%topic, %topic_id, partitions = count, start_at = ?self.start_at, "new topic accepted");
         Ok(())
     }
