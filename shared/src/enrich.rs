@@ -7,7 +7,7 @@
 //!   caller that goes away stalls nobody.
 //! - An invalidation wins over every load that began before it: what such a load brings is not cached.
 //! - Keys are compared byte by byte, whatever the column's collation says.
-//! - A hit costs a hash look-up: no allocation, no lock, no await.
+//! - A hit costs a hash look-up and a note for the eviction policy: no allocation and no await.
 
 mod cache;
 mod flight;
