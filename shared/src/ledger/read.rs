@@ -1,0 +1,176 @@
+//! Reads the ledger in pages, by position.
+
+use redis::Pipeline;
+use serde::de::DeserializeOwned;
+
+use super::interval::Interval;
+use super::member::{Coverage, Keys, Range};
+use crate::position::{Offset, TopicPartition};
+use crate::redis::{Error, Limit, Redis};
+
+/// Where the next page begins: after so many members of this start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The start that the page begins with.
+    pub start: Offset,
+    /// Members of this start that former pages had.
+    pub skip: u32,
+}
+
+/// Members by ascending start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The members.
+    pub members: Vec<T>,
+    /// Members that could not be read: something else wrote them.
+    pub unreadable: usize,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// Reads ranges and coverage.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    redis: Redis,
+    keys: Keys,
+}
+
+impl Reader {
+    /// At most this many members come in one page.
+    pub const MAX_PAGE: usize = 10_000;
+    /// Looking for members that begin before the asked interval and reach into it goes back at most this far. Within
+    /// a run and type ranges are disjoint, and a run that begins below an offset has, from there on, ranges of its
+    /// own, so the union of what a page shows lacks nothing; only an older run's line may be left out.
+    const LOOK_BACK: usize = 1_000;
+
+    /// Makes a reader.
+    pub fn new(redis: Redis) -> Self {
+        let keys = Keys::new(redis.prefix().clone());
+        Self { redis, keys }
+    }
+
+    /// Reads the ranges of one type in one partition that overlap `within`, at most `limit` (and those that reach in
+    /// from before). Ranges of two runs may overlap after a crash: counts are per processing.
+    pub async fn ranges(
+        &self,
+        data_type: &str,
+        partition: &TopicPartition,
+        within: Interval,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<Range>, Error> {
+        self.page(
+            self.keys.ranges(data_type, partition),
+            within,
+            cursor,
+            limit,
+            Range::interval,
+        )
+        .await
+    }
+
+    /// Reads a partition's coverage of all kinds and topic ids that overlaps `within`. Pass those that count to
+    /// [`super::holes`].
+    pub async fn coverage(
+        &self,
+        partition: &TopicPartition,
+        within: Interval,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<Coverage>, Error> {
+        self.page(self.keys.coverage(partition), within, cursor, limit, Coverage::interval)
+            .await
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        key: String,
+        within: Interval,
+        cursor: Option<Cursor>,
+        limit: usize,
+        interval: fn(&T) -> Interval,
+    ) -> Result<Page<T>, Error> {
+        let call = "read the offset ledger";
+        let limit = limit.clamp(1, Self::MAX_PAGE);
+        let mut page = Page {
+            members: Vec::new(),
+            unreadable: 0,
+            next: None,
+        };
+        if within.is_empty() {
+            return Ok(page);
+        }
+        let from = cursor.unwrap_or(Cursor {
+            start: within.start,
+            skip: 0,
+        });
+        let mut pipeline = Pipeline::new();
+        pipeline
+            .cmd("ZRANGEBYSCORE")
+            .arg(&key)
+            .arg(from.start.0)
+            .arg(format!("({}", within.end))
+            .arg("WITHSCORES");
+        pipeline.arg("LIMIT").arg(from.skip).arg(limit + 1);
+        if cursor.is_none() {
+            pipeline
+                .cmd("ZREVRANGEBYSCORE")
+                .arg(&key)
+                .arg(format!("({}", within.start))
+                .arg("-inf")
+                .arg("WITHSCORES");
+            pipeline.arg("LIMIT").arg(0).arg(Self::LOOK_BACK);
+        }
+        let answers = self
+            .redis
+            .pipeline::<Vec<(String, f64)>>(call, Limit::Bulk, &mut pipeline)
+            .await?;
+        let mut answers = answers.into_iter().collect::<Result<Vec<_>, Error>>()?.into_iter();
+        let (here, before) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
+
+        for (text, _) in before.iter().rev() {
+            page.push(text, |member| interval(member).end > within.start);
+        }
+        for (text, _) in here.iter().take(limit) {
+            page.push(text, |_| true);
+        }
+        if let Some((_, score)) = here.get(limit) {
+            let same = here[..limit]
+                .iter()
+                .rev()
+                .take_while(|(_, other)| other == score)
+                .count();
+            let start = exact(*score);
+            let before = if same == limit && start == from.start {
+                from.skip
+            } else {
+                0
+            };
+            page.next = Some(Cursor {
+                start,
+                skip: before + u32::try_from(same).unwrap_or(u32::MAX),
+            });
+        }
+        Ok(page)
+    }
+}
+
+impl<T: DeserializeOwned> Page<T> {
+    fn push(&mut self, text: &str, wanted: impl Fn(&T) -> bool) {
+        match serde_json::from_str(text) {
+            Ok(member) if wanted(&member) => self.members.push(member),
+            Ok(_) => {}
+            Err(_) => self.unreadable += 1,
+        }
+    }
+}
+
+/// Scores are offsets below 2^53, which a double holds exactly.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a score is a whole number below 2^53"
+)]
+fn exact(score: f64) -> Offset {
+    Offset(score as u64)
+}
