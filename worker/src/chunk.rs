@@ -15,6 +15,10 @@ use reprise_shared::catalog::TypeIndex;
 use reprise_shared::position::{Offset, RowNumber, SourcePosition, TopicGeneration, TopicId, TopicPartition};
 use reprise_shared::tally::RowCounts;
 
+mod builder;
+
+pub use builder::{ChunkBuilder, NewRecord};
+
 use crate::budget::Budget;
 use crate::outcome::{Outcome, TypeTally};
 
@@ -93,6 +97,10 @@ pub struct Chunk {
 
 impl Chunk {
     /// Seals what a source collected. `outcome` already counts the records that were not kept.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "only the builder calls it, which names every part"
+    )]
     pub(crate) fn new(
         stretch: Arc<Stretch>,
         positions: Range<Offset>,
@@ -154,21 +162,26 @@ impl Chunk {
     /// Returns the source position of a row of a kept record.
     pub fn source_position(&self, index: RecordIndex, row: RowNumber) -> SourcePosition {
         let offset = self.kept[index.0 as usize].offset;
-        SourcePosition::new(self.stretch.generation, self.stretch.topic_partition.partition, offset, row)
+        SourcePosition::new(
+            self.stretch.generation,
+            self.stretch.topic_partition.partition,
+            offset,
+            row,
+        )
     }
 
     /// Announces work before it is handed on: `pieces` rows and letters.
-    pub(crate) fn expect(&self, pieces: usize) {
+    pub fn expect(&self, pieces: usize) {
         self.pending.fetch_add(pieces, Ordering::Relaxed);
     }
 
     /// Changes the counts while the chunk is being decoded.
-    pub(crate) fn count<R>(&self, change: impl FnOnce(&mut Outcome) -> R) -> R {
+    pub fn count<R>(&self, change: impl FnOnce(&mut Outcome) -> R) -> R {
         change(&mut self.outcome.lock())
     }
 
     /// Marks decoding as finished: all rows and letters were announced.
-    pub(crate) fn decoded(&self) {
+    pub fn decoded(&self) {
         self.finish(1);
     }
 

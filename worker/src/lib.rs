@@ -5,5 +5,8 @@
 
 pub mod budget;
 pub mod chunk;
+pub mod headers;
+pub mod lanes;
 pub mod outcome;
 pub mod piece;
+pub mod sink;
