@@ -203,17 +203,17 @@ impl Chunk {
     }
 
     /// Announces work before it is handed on: `pieces` rows and letters.
-    pub(crate) fn expect(&self, pieces: usize) {
+    pub fn expect(&self, pieces: usize) {
         self.pending.fetch_add(pieces, Ordering::Relaxed);
     }
 
     /// Changes the counts while the chunk is being decoded.
-    pub(crate) fn count<R>(&self, change: impl FnOnce(&mut Outcome) -> R) -> R {
+    pub fn count<R>(&self, change: impl FnOnce(&mut Outcome) -> R) -> R {
         change(&mut self.outcome.lock())
     }
 
     /// Marks decoding as finished: all rows and letters were announced.
-    pub(crate) fn decoded(&self) {
+    pub fn decoded(&self) {
         self.finish(1);
     }
 

@@ -1,5 +1,7 @@
 //! Accepted topics and the first start of each of their partitions.
 
+use std::sync::Arc;
+
 use sqlx::mysql::MySqlPool;
 use sqlx::Row;
 
@@ -52,8 +54,10 @@ pub async fn accept_new(
     topic_id: &TopicId,
     starts: &[(Partition, Offset)],
 ) -> sqlx::Result<()> {
+    let (topic, topic_id, starts) = (topic.clone(), topic_id.clone(), Arc::<[_]>::from(starts));
     database
-        .tx("accept_topic", |connection| {
+        .tx("accept_topic", move |connection| {
+            let (topic, topic_id, starts) = (topic.clone(), topic_id.clone(), Arc::clone(&starts));
             Box::pin(async move {
                 let accepted = sqlx::query(
                     "/* accept_topic */ INSERT IGNORE INTO topic_generations \
@@ -68,8 +72,8 @@ pub async fn accept_new(
                 if accepted == 0 {
                     return Ok(());
                 }
-                for (partition, start) in starts {
-                    insert_start(&mut *connection, topic, TopicGeneration(0), *partition, *start).await?;
+                for (partition, start) in starts.iter() {
+                    insert_start(&mut *connection, &topic, TopicGeneration(0), *partition, *start).await?;
                 }
                 Ok(())
             })

@@ -1,0 +1,127 @@
+//! The schema: migrations embedded in the binary, and the check that a process runs on a schema that it knows.
+//!
+//! The driver's own lock is `GET_LOCK(…, -1)`, which MariaDB answers with NULL and no lock at all. So the lock is
+//! taken here, with a positive time limit, on the connection that migrates.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::Connection;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::mysql::{MySqlConnection, MySqlPool};
+
+use super::errors;
+
+static OWN: Migrator = sqlx::migrate!("./migrations");
+static DEMO: Migrator = sqlx::migrate!("./migrations/demo");
+const DEMO_TABLE: &str = "_sqlx_demo_migrations";
+/// Longer than any migration should take; a second process waits for the first one this long.
+const LOCK_WAIT: Duration = Duration::from_secs(300);
+
+/// Why migrations were not applied, or the schema was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server could not be asked.
+    #[error("cannot {step}")]
+    Server {
+        /// The failed step.
+        step: &'static str,
+        /// What the driver said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Another process holds the migration lock for too long.
+    #[error("another process has been migrating this database for more than {} s", LOCK_WAIT.as_secs())]
+    Locked,
+    /// A migration failed.
+    #[error("cannot apply the migrations")]
+    Migrate(#[source] MigrateError),
+    /// The schema is older than this binary.
+    #[error(
+        "the database schema lacks migration(s) {}: run the migration command (`control-plane migrate`) of this version \
+         first",
+        missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Older {
+        /// The versions that are not applied, ascending.
+        missing: Vec<i64>,
+    },
+}
+
+/// Applies reprise's own migrations. Safe to run by several processes at once, and again. A schema that is newer than
+/// this binary is left alone.
+pub async fn migrate(pool: &MySqlPool) -> Result<(), Error> {
+    run(pool, copy(&OWN)).await
+}
+
+/// Creates the demo's target tables, tracked apart from reprise's own schema.
+pub async fn migrate_demo(pool: &MySqlPool) -> Result<(), Error> {
+    let mut migrator = copy(&DEMO);
+    migrator.dangerous_set_table_name(DEMO_TABLE);
+    run(pool, migrator).await
+}
+
+/// Refuses a schema that lacks migrations of this binary, naming them and what to run.
+pub async fn check_schema(pool: &MySqlPool) -> Result<(), Error> {
+    let applied = sqlx::query_scalar::<_, i64>(
+        "/* check_schema */ SELECT version FROM _sqlx_migrations WHERE success ORDER BY version",
+    )
+    .fetch_all(pool)
+    .await;
+    let applied: BTreeSet<i64> = match applied {
+        Ok(versions) => versions.into_iter().collect(),
+        Err(error) if errors::number(&error) == Some(1146) => BTreeSet::new(),
+        Err(source) => {
+            return Err(Error::Server {
+                step: "read the applied migrations",
+                source,
+            });
+        }
+    };
+    let missing: Vec<i64> = OWN
+        .iter()
+        .map(|known| known.version)
+        .filter(|version| !applied.contains(version))
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Older { missing })
+    }
+}
+
+fn copy(embedded: &'static Migrator) -> Migrator {
+    let mut migrator = Migrator::with_migrations(embedded.iter().cloned().collect());
+    migrator.set_locking(false).set_ignore_missing(true);
+    migrator
+}
+
+/// Runs on a connection that leaves the pool, so that a dropped future closes it and the lock with it.
+async fn run(pool: &MySqlPool, migrator: Migrator) -> Result<(), Error> {
+    let pooled = pool.acquire().await.map_err(|source| Error::Server {
+        step: "get a connection to migrate on",
+        source,
+    })?;
+    let mut connection = pooled.detach();
+    lock(&mut connection).await?;
+    let outcome = migrator
+        .run_direct(None, &mut connection, false)
+        .await
+        .map_err(Error::Migrate);
+    // The server ends the lock with the connection, also when this polite close fails.
+    let _ = connection.close().await;
+    outcome
+}
+
+async fn lock(connection: &mut MySqlConnection) -> Result<(), Error> {
+    let taken: Option<i64> =
+        sqlx::query_scalar("/* migration_lock */ SELECT GET_LOCK(CONCAT('reprise:', MD5(DATABASE())), ?)")
+            .bind(LOCK_WAIT.as_secs())
+            .fetch_one(connection)
+            .await
+            .map_err(|source| Error::Server {
+                step: "take the migration lock",
+                source,
+            })?;
+    if taken == Some(1) { Ok(()) } else { Err(Error::Locked) }
+}

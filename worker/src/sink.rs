@@ -1,0 +1,19 @@
+//! Writes rows and dead letters to MySQL: one transaction a batch, on a connection that belongs to one lane.
+//!
+//! [`batch`] decides which row of a key is written (pure), [`statement`] builds and fills the guarded upsert (pure),
+//! [`writer`] puts a batch through, whatever the server does meanwhile.
+
+pub mod backoff;
+pub mod batch;
+pub mod breaker;
+pub mod statement;
+pub mod writer;
+
+mod attempt;
+mod connection;
+pub mod control;
+mod metrics;
+pub(crate) mod work;
+
+pub use connection::LaneConnection;
+pub use work::Work;
