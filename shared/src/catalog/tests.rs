@@ -412,6 +412,15 @@ fn faults_of_names_pointers_and_types_are_found() {
                     "data_types.nav.columns.owner.zone: has no meaning for string(9); leave it out: only datetime has a zone",
                 ],
             ),
+        ],
+        VALID,
+    );
+}
+
+#[test]
+fn faults_of_where_columns_come_from_are_found() {
+    check(
+        &[
             (
                 "{ lookup: code }",
                 "{ lookup: cod, optional: true }",

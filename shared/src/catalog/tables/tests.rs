@@ -132,9 +132,7 @@ fn all_faults_of_a_table_are_found_at_once_each_with_its_remedy() {
 fn a_missing_table_comes_with_the_statement_that_creates_it() {
     let mut other = good();
     other.name = "t_other".to_owned();
-    insta::assert_snapshot!(found(CATALOG, other).join("\n"), @r#"
-    t_nav: does not exist; CREATE TABLE `t_nav` (`code` VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, `name` VARCHAR(100) NULL, `time` DATETIME(3) NOT NULL, `place` VARBINARY(16) NOT NULL, PRIMARY KEY (`code`)) ENGINE = InnoDB
-    "#);
+    insta::assert_snapshot!(found(CATALOG, other).join("\n"), @"t_nav: does not exist; CREATE TABLE `t_nav` (`code` VARCHAR(16) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, `name` VARCHAR(100) NULL, `time` DATETIME(3) NOT NULL, `place` VARBINARY(16) NOT NULL, PRIMARY KEY (`code`)) ENGINE = InnoDB");
 }
 
 #[test]
