@@ -3,67 +3,19 @@
 //! Values are noted as their raw text, so numbers never pass through a float. Nothing is judged here except JSON
 //! itself: what is missing, doubled or out of reach is noted too and becomes a fault only where a column needs it.
 
+mod rows;
+mod slot;
+
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
+use self::rows::Rows;
+pub(super) use self::slot::{Kind, Slot};
 use super::trie::{Node, NodeId, SlotId, Trie};
 use crate::fault::{Fault, FaultClass};
-
-/// What stands at one pointer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
-    /// Nothing, or something above it is null.
-    Absent,
-    /// It, or something above it, stands twice in one object.
-    Duplicate,
-    /// Something above it is of a kind that has no members (or the value of `rows` is no array).
-    Blocked(Kind),
-    /// A value, by its place in the payload.
-    At { start: u32, end: u32 },
-    /// The array of `rows` was visited.
-    Rows,
-}
-
-/// The kinds of JSON values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Null,
-    Boolean,
-    Number,
-    String,
-    Array,
-    Object,
-}
-
-impl Kind {
-    /// Tells the kind of a value by its text, which is JSON.
-    pub(super) fn of(raw: &str) -> Self {
-        match raw.as_bytes().first() {
-            Some(b'{') => Self::Object,
-            Some(b'[') => Self::Array,
-            Some(b'"') => Self::String,
-            Some(b't' | b'f') => Self::Boolean,
-            Some(b'n') => Self::Null,
-            _ => Self::Number,
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Null => "null",
-            Self::Boolean => "a boolean",
-            Self::Number => "a number",
-            Self::String => "a string",
-            Self::Array => "an array",
-            Self::Object => "an object",
-        })
-    }
-}
 
 /// What the visit found: the record's slots, then those of each item; memory is kept between records.
 #[derive(Debug, Default)]
@@ -328,90 +280,6 @@ impl Value<'_, '_> {
         for &slot in node.slot.iter().chain(&node.below) {
             self.note(slot, Slot::Blocked(Kind::Array));
         }
-    }
-}
-
-/// The visitor of the value that `rows` points to.
-struct Rows<'a, 'w> {
-    value: Value<'a, 'w>,
-    slot: SlotId,
-}
-
-impl Rows<'_, '_> {
-    fn block<E>(mut self, kind: Kind) -> Result<(), E> {
-        self.value.note(self.slot, Slot::Blocked(kind));
-        Ok(())
-    }
-}
-
-impl<'de> Visitor<'de> for Rows<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any value")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-        self.value.note(self.slot, Slot::Rows);
-        let Some(trie) = self.value.walk.item else {
-            while elements.next_element::<IgnoredAny>()?.is_some() {}
-            return Ok(());
-        };
-        loop {
-            let walk = &mut *self.value.walk;
-            if walk.found.items == walk.max_items {
-                let mut more = false;
-                while elements.next_element::<IgnoredAny>()?.is_some() {
-                    more = true;
-                }
-                walk.found.too_many = more;
-                return Ok(());
-            }
-            let base = walk.found.slots.len();
-            walk.found.slots.resize(base + trie.slots(), Slot::Absent);
-            if elements
-                .next_element_seed(Value {
-                    walk,
-                    trie,
-                    node: Trie::ROOT,
-                    base,
-                })?
-                .is_none()
-            {
-                self.value.walk.found.slots.truncate(base);
-                return Ok(());
-            }
-            self.value.walk.found.items += 1;
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        self.block(Kind::Object)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        self.block(Kind::Boolean)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.block(Kind::Number)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        self.block(Kind::Number)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.block(Kind::Number)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        self.block(Kind::String)
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
     }
 }
 
