@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 pub use self::isolation::Isolation;
+pub(crate) use self::leftovers::folder_of_this_process;
 use crate::servers::{Endpoints, Kafka, Lifetime, MariaDb, Place, Redis, Scale, Set, set::Given};
 
 /// Servers that all tests of a run share. Nobody stops, flushes or reconfigures these.
@@ -41,7 +42,7 @@ impl Servers {
                 let folder = if given.missing().is_empty() {
                     PathBuf::new()
                 } else {
-                    leftovers::folder_of_this_process()?
+                    folder_of_this_process()?
                 };
                 let place = Place {
                     folder,
@@ -112,7 +113,7 @@ pub struct Private<S> {
 
 impl<S> Private<S> {
     async fn of(start: impl AsyncFnOnce(&Place) -> Result<S>) -> Result<Self> {
-        let folder = TempDir::new_in(leftovers::folder_of_this_process()?).context("create a folder")?;
+        let folder = TempDir::new_in(folder_of_this_process()?).context("create a folder")?;
         let place = Place {
             folder: folder.path().to_owned(),
             lifetime: Lifetime::Bound,

@@ -63,12 +63,14 @@ pub async fn wait_for<T, L: Look<T>>(what: &str, limit: Duration, mut look: impl
             Ok(Seen::Ready(value)) => return Ok(value),
             Ok(Seen::NotYet(text)) => status = text,
             Ok(Seen::Never(error)) => return Err(error.context(format!("wait for {what}"))),
-            Err(_) => status = format!("the last look did not return; before it: {status}"),
+            Err(_) => status = format!("{status}; the last look did not return"),
         }
-        if Instant::now() + pause >= deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
             bail!("waited {limit:?} for {what}; last seen: {status}");
         }
-        sleep(pause).await;
+        // The last look is at the deadline itself.
+        sleep(pause.min(left)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

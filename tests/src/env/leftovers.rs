@@ -12,7 +12,7 @@ use crate::servers::process::Identity;
 const OWNER: &str = "owner.json";
 
 /// The folder of this process, created at the first call.
-pub(super) fn folder_of_this_process() -> Result<PathBuf> {
+pub(crate) fn folder_of_this_process() -> Result<PathBuf> {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     if let Some(folder) = FOLDER.get() {
         return Ok(folder.clone());

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     os::unix::process::ExitStatusExt as _,
     process::{ExitCode, ExitStatus},
     time::Duration,
@@ -32,12 +33,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let folder = tempfile::Builder::new()
-        .prefix("reprise-servers-")
-        .tempdir()
-        .context("create a folder")?;
+    let folder = env::folder_of_this_process()?;
     let place = Place {
-        folder: folder.path().to_owned(),
+        folder: folder.clone(),
         lifetime: Lifetime::Bound,
         scale: Scale::Small,
     };
@@ -51,7 +49,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let status = wait(&mut child).await;
     // The servers' data goes with the folder, so there is nothing to stop in good order for; dropping kills them.
     (set.kafka, set.mariadb, set.redis) = (None, None, None);
-    folder.close().context("remove the servers' data")?;
+    fs::remove_dir_all(&folder).context("remove the servers' data")?;
     Ok(exit_code(status?))
 }
 
