@@ -5,7 +5,8 @@
 //! ([`BasicSeed`] puts them there), so that a run can be checked record for record.
 //!
 //! The Kafka timestamps follow [`FeedConfig::start`]: a topic for a feed that starts in the past needs
-//! `retention.ms=-1`, and one for [`BadClass::HugeString`] a `max.message.bytes` of 4 MiB.
+//! `retention.ms=-1`; brokers refuse timestamps of more than an hour ahead; and [`BadClass::HugeString`] needs a
+//! `max.message.bytes` of 4 MiB.
 
 mod bad;
 mod config;

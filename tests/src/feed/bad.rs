@@ -1,9 +1,13 @@
 //! Makes good records bad, with one fault each, so that its class is certain.
 
+mod edit;
+
 use std::fmt;
 
 use reprise_shared::fault::FaultClass;
 use serde::{Deserialize, Serialize};
+
+use edit::{find_field, insert_first, rename_field, set_field};
 
 use super::{DATA_TYPE_HEADER, DataType, Expectation, FeedRecord, render};
 
@@ -147,7 +151,7 @@ pub(super) fn spoil(record: &mut FeedRecord, class: BadClass, spoil: &Spoil) {
             Expectation::Skipped
         }
         BadClass::Unmatched => {
-            record.headers = if spoil.choice % 2 == 0 {
+            record.headers = if spoil.choice.is_multiple_of(2) {
                 &[]
             } else {
                 &[(DATA_TYPE_HEADER, "fund_unknown")]
@@ -175,7 +179,7 @@ fn spoil_payload(payload: &mut Vec<u8>, data_type: DataType, class: BadClass, sp
         },
         DataType::Basic | DataType::Risk => Expectation::DeadLettered(fault),
     };
-    let variant = spoil.choice / 64 % 2 == 0;
+    let variant = (spoil.choice / 64).is_multiple_of(2);
     let (date, number, text) = match data_type {
         DataType::Basic => ("inceptionDate", "", "fundName"),
         DataType::Valuation => ("date", "unitNav", "date"),
@@ -293,51 +297,4 @@ fn spoil_record(payload: &mut Vec<u8>, class: BadClass, variant: bool) -> Expect
             FaultClass::NotJson
         }
     })
-}
-
-/// Inserts a member at the front of the outermost object.
-fn insert_first(payload: &mut Vec<u8>, member: &[u8]) {
-    payload.splice(1..1, member.iter().copied().chain([b',']));
-}
-
-/// Replaces the value of the `nth` field of that name; `false` when there is none.
-fn set_field(payload: &mut Vec<u8>, field: &str, nth: u32, value: &[u8]) -> bool {
-    match find_field(payload, field, nth) {
-        Some((start, end)) => {
-            payload.splice(start..end, value.iter().copied());
-            true
-        }
-        None => false,
-    }
-}
-
-/// Gives the `nth` field of that name another name, which no data type knows.
-fn rename_field(payload: &mut [u8], field: &str, nth: u32) {
-    if let Some((start, _)) = find_field(payload, field, nth) {
-        // Before the value stand the name's last character, a quotation mark and a colon.
-        payload[start - 3] = b'_';
-    }
-}
-
-/// Finds start and end of the value of the `nth` field of that name. For payloads as `render` writes them only.
-fn find_field(payload: &[u8], field: &str, nth: u32) -> Option<(usize, usize)> {
-    let name = [b"\"", field.as_bytes(), b"\":"].concat();
-    let start = (0..payload.len().saturating_sub(name.len()))
-        .filter(|at| payload[*at..].starts_with(&name))
-        .nth(nth as usize)?
-        + name.len();
-    let value = &payload[start..];
-    let length = match value.first()? {
-        b'"' => {
-            let mut escaped = false;
-            1 + value[1..].iter().position(|byte| {
-                let ends = *byte == b'"' && !escaped;
-                escaped = *byte == b'\\' && !escaped;
-                ends
-            })? + 1
-        }
-        b'[' => value.iter().position(|byte| *byte == b']')? + 1,
-        _ => value.iter().position(|byte| matches!(byte, b',' | b'}'))?,
-    };
-    Some((start, start + length))
 }
