@@ -4,24 +4,24 @@
 //! of the pipeline ([`filter`], [`decode`], [`enrich`]), what is remembered ([`ledger`], [`dead_letters`]), who may
 //! pass ([`whitelist`]), and what processes stand on.
 
-pub mod fault;
 pub mod position;
 pub mod row;
+pub mod fault;
 pub mod tally;
 
 pub mod catalog;
+pub mod filter;
 pub mod decode;
 pub mod enrich;
-pub mod filter;
 
-pub mod dead_letters;
-pub mod heartbeat;
-pub mod ledger;
 pub mod whitelist;
+pub mod ledger;
+pub mod heartbeat;
+pub mod dead_letters;
 
-pub mod kafka;
 pub mod mysql;
 pub mod redis;
+pub mod kafka;
 
 pub mod clock;
 pub mod config;
