@@ -1,1 +1,3 @@
 //! reprise.
+
+pub mod sink;

@@ -162,12 +162,7 @@ impl Chunk {
     /// Returns the source position of a row of a kept record.
     pub fn source_position(&self, index: RecordIndex, row: RowNumber) -> SourcePosition {
         let offset = self.kept[index.0 as usize].offset;
-        SourcePosition::new(
-            self.stretch.generation,
-            self.stretch.topic_partition.partition,
-            offset,
-            row,
-        )
+        SourcePosition::new(self.stretch.generation, self.stretch.topic_partition.partition, offset, row)
     }
 
     /// Announces work before it is handed on: `pieces` rows and letters.
