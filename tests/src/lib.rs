@@ -10,4 +10,5 @@ pub mod feed;
 pub mod oracle;
 pub mod sandbox;
 pub mod servers;
+pub mod sink;
 pub mod wait;

@@ -32,7 +32,7 @@ pub enum Error {
     Tables(#[source] catalog::tables::Error),
     /// The schema is older than this binary.
     #[error("the database schema does not fit this binary")]
-    Schema(#[source] mysql::Error),
+    Schema(#[source] mysql::MigrationError),
     /// The catalog cannot be compiled.
     #[error("the catalog cannot be compiled")]
     Plan(#[source] PlanError),
@@ -51,6 +51,9 @@ pub enum Error {
     /// The system refused a thread.
     #[error("start a thread")]
     Thread(#[source] io::Error),
+    /// The poll thread failed.
+    #[error("the poll thread failed")]
+    Reader(#[source] crate::thread::Error<crate::source::reader::Error>),
     /// A critical part failed while running.
     #[error("a part of the worker failed")]
     Part(#[source] Arc<Failure>),

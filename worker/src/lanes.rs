@@ -33,8 +33,8 @@ use crate::sink::writer::{self, Shared, Writer};
 const SEED: u64 = 0x5EED_1A4E;
 
 /// The bounds of lanes.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Config {
     /// Lanes, and so connections, per table. 1 to 64.
     pub per_table: usize,

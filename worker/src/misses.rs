@@ -86,12 +86,14 @@ pub struct Resolver {
     pub interval: Duration,
     /// Letters that are older are parked.
     pub park_after: Duration,
+    /// More open letters than this stop their type.
+    pub max_open: u64,
 }
 
 impl Resolver {
     /// Works until shutdown. Cancel-safe: a transaction that is dropped is rolled back.
     pub async fn run(self, shutdown: CancellationToken) {
-        let upserts: Vec<Upsert> = self.catalog.data_types.iter().map(Upsert::new).collect();
+        let upserts: Arc<[Upsert]> = self.catalog.data_types.iter().map(Upsert::new).collect();
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -109,7 +111,7 @@ impl Resolver {
         }
     }
 
-    async fn round(&self, upserts: &[Upsert]) -> Result<(), Error> {
+    async fn round(&self, upserts: &Arc<[Upsert]>) -> Result<(), Error> {
         let pool = self.database.pool();
         if leases::hold(pool, LEASE, &self.worker_id, self.interval * 3).await?.is_none() {
             return Ok(());
@@ -124,12 +126,27 @@ impl Resolver {
                 tracing::info!(lookup.name = lookup.name, letters = found, "lookup misses resolved");
             }
         }
-        let horizon = self.clock.now().saturating_sub(jiff::SignedDuration::try_from(self.park_after).unwrap_or_default());
-        dead_letters::park_older(pool, horizon.unwrap_or(Timestamp::MIN), self.clock.now()).await?;
+        self.tidy().await
+    }
+
+    /// Parks misses that are too old, and stops types that have too many: then it is not a late key but a fault.
+    async fn tidy(&self) -> Result<(), Error> {
+        let pool = self.database.pool();
+        let now = self.clock.now();
+        let age = jiff::SignedDuration::try_from(self.park_after).unwrap_or(jiff::SignedDuration::MAX);
+        let horizon = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        dead_letters::park_misses_before(pool, horizon, now).await?;
+        for (name, open) in dead_letters::open_misses(pool).await? {
+            let Some(data_type) = self.catalog.find_data_type(&name) else { continue };
+            if open > self.max_open && !self.types.is_stopped(data_type) {
+                let detail = format!("{open} open lookup misses; at most {} are kept", self.max_open);
+                self.types.stop(data_type, "LOOKUP_MISSES", &detail).await;
+            }
+        }
         Ok(())
     }
 
-    async fn resolve(&self, letter: &Resolvable, upserts: &[Upsert]) -> Result<(), Error> {
+    async fn resolve(&self, letter: &Resolvable, upserts: &Arc<[Upsert]>) -> Result<(), Error> {
         let Some(data_type) = self.catalog.find_data_type(&letter.data_type) else { return Ok(()) };
         let pool = self.database.pool();
         let record = dead_letters::get_record(pool, &letter.topic_id, letter.partition, letter.offset).await?;
@@ -150,13 +167,13 @@ impl Resolver {
             }
             Resolution::Later => return Ok(()),
         };
-        let upsert = &upserts[data_type.0];
-        let rows = &rows;
+        let (upserts, rows, id) = (Arc::clone(upserts), Arc::new(rows), letter.id);
         self.database
-            .tx("resolve_lookup_miss", |connection| {
+            .tx("resolve_lookup_miss", move |connection| {
+                let (upserts, rows) = (Arc::clone(&upserts), Arc::clone(&rows));
                 Box::pin(async move {
-                    write(connection, upsert, rows).await?;
-                    dead_letters::close(connection, &[letter.id], State::Redriven, now).await?;
+                    write(connection, &upserts[data_type.0], &rows).await?;
+                    dead_letters::close(connection, &[id], State::Redriven, now).await?;
                     Ok(())
                 })
             })

@@ -18,17 +18,17 @@ pub enum Error<E> {
 
 /// The running thread's result, to be awaited. Dropping it lets the thread run on.
 #[derive(Debug)]
-pub struct Running<E>(oneshot::Receiver<Result<(), Error<E>>>);
+pub(crate) struct Running<E>(oneshot::Receiver<Result<(), Error<E>>>);
 
 impl<E> Running<E> {
     /// Waits for the thread's end. Cancel-safe.
-    pub async fn ended(&mut self) -> Result<(), Error<E>> {
+    pub(crate) async fn ended(&mut self) -> Result<(), Error<E>> {
         (&mut self.0).await.unwrap_or(Err(Error::Panicked))
     }
 }
 
 /// Starts a thread. Fails when the system refuses one.
-pub fn spawn<E: Send + 'static>(
+pub(crate) fn spawn<E: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> Result<(), E> + Send + 'static,
 ) -> io::Result<Running<E>> {

@@ -61,6 +61,14 @@ pub struct StoredRecord {
     pub whole: bool,
 }
 
+impl StoredRecord {
+    /// Returns Kafka's timestamp in milliseconds since 1970; `None` when it has none.
+    pub fn timestamp(&self) -> Option<i64> {
+        let time: jiff::civil::DateTime = self.time.as_deref()?.parse().ok()?;
+        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+    }
+}
+
 /// How many letters of one kind there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {

@@ -91,3 +91,36 @@ pub async fn close(
         .await?
         .rows_affected())
 }
+
+/// Parks `LOOKUP_MISS` letters that were first stored before `horizon`; returns how many. At most 10,000 a call.
+pub async fn park_misses_before(
+    executor: impl MySqlExecutor<'_>,
+    horizon: Timestamp,
+    now: Timestamp,
+) -> Result<u64, sqlx::Error> {
+    let parked = sqlx::query(
+        "/* park_dead_letters */ UPDATE dead_letters SET state = 'PARKED', updated_at = ? \
+         WHERE state = 'RETRYING' AND created_at < ? ORDER BY id LIMIT 10000",
+    )
+    .bind(now.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
+    .bind(horizon.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
+    .execute(executor)
+    .await?;
+    Ok(parked.rows_affected())
+}
+
+/// Counts `RETRYING` letters by data type.
+pub async fn open_misses(executor: impl MySqlExecutor<'_>) -> Result<Vec<(String, u64)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "/* open_lookup_misses */ SELECT data_type, COUNT(*) AS letters FROM dead_letters \
+         WHERE state = 'RETRYING' GROUP BY data_type",
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let letters = u64::try_from(row.try_get::<i64, _>("letters")?).unwrap_or_default();
+            Ok((row.try_get("data_type")?, letters))
+        })
+        .collect()
+}

@@ -96,7 +96,7 @@ pub(super) fn start(
     let (lanes, lane_tasks) = Lanes::new(lanes::Setup {
         catalog: Arc::clone(&catalog),
         config: config.lanes.clone(),
-        mysql: config.database(),
+        url: config.mysql.url_with_tls(),
         database: database.clone(),
         budget: Arc::clone(&budget),
         control: Arc::new(control),

@@ -9,7 +9,7 @@ use reprise_shared::clock::Clock;
 use reprise_shared::enrich::{self, Lookups};
 use reprise_shared::health::Readiness;
 use reprise_shared::mysql::{self, Database};
-use reprise_shared::redis::{self, Redis};
+use reprise_shared::redis::Redis;
 use reprise_shared::supervise::{OnCancel, OnError, Supervisor};
 use reprise_shared::telemetry::chain;
 use reprise_shared::whitelist;
@@ -86,7 +86,7 @@ enum Checked {
 /// Checks schema and tables. Only what the server answered can refuse the start; no answer is an outage.
 async fn check(database: &Database, catalog: &Catalog) -> Result<(), Checked> {
     mysql::check_schema(database.pool()).await.map_err(|error| match error {
-        older @ mysql::Error::Older { .. } => Checked::Refused(Error::Schema(older)),
+        older @ mysql::MigrationError::Older { .. } => Checked::Refused(Error::Schema(older)),
         other => Checked::Later(chain(&other).to_string()),
     })?;
     tables::check(database.pool(), catalog).await.map_err(|error| match error {

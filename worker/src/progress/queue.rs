@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use reprise_shared::position::Offset;
+use reprise_shared::whitelist::Version;
 
 use crate::chunk::Completion;
 
@@ -48,7 +49,7 @@ impl Queue {
     }
 
     /// Returns the oldest whitelist version among chunks in flight.
-    pub fn oldest_whitelist_version(&self) -> Option<u64> {
+    pub fn oldest_whitelist_version(&self) -> Option<Version> {
         self.chunks.iter().map(|chunk| chunk.whitelist.version()).min()
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 /// When a type counts as faulty.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// At least this many dead letters within `window`…
     pub letters: u64,

@@ -27,8 +27,8 @@ use super::statement::Upsert;
 use super::work::Work;
 
 /// The bounds of a writer.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Config {
     /// A try that takes longer gives its connection up, kills it on the server, and starts again on a new one.
     #[serde(with = "humantime_serde")]

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sqlx::mysql::MySqlConnectOptions;
 
@@ -56,6 +57,36 @@ impl Default for MysqlConfig {
             tls_mode: MysqlTls::default(),
             tls: TlsConfig::default(),
         }
+    }
+}
+
+impl MysqlConfig {
+    /// Returns the URL with the TLS settings as its parameters, which is how the driver takes them.
+    pub fn url_with_tls(&self) -> SecretString {
+        let mut url = self.url.expose().to_owned();
+        let mut parameter = |name: &str, value: &str| {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&format!("{name}={value}"));
+        };
+        let mode = match self.tls_mode {
+            MysqlTls::Disabled => "DISABLED",
+            MysqlTls::Preferred => "PREFERRED",
+            MysqlTls::Required => "REQUIRED",
+            MysqlTls::VerifyCa => "VERIFY_CA",
+            MysqlTls::VerifyIdentity => "VERIFY_IDENTITY",
+        };
+        parameter("ssl-mode", mode);
+        let files = [
+            ("ssl-ca", &self.tls.ca_path),
+            ("ssl-cert", &self.tls.certificate_path),
+            ("ssl-key", &self.tls.key_path),
+        ];
+        for (name, path) in files {
+            if let Some(path) = path {
+                parameter(name, &path.display().to_string());
+            }
+        }
+        url.into()
     }
 }
 
