@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod env;
 pub mod feed;
+pub mod fleet;
 pub mod oracle;
 pub mod sandbox;
 pub mod servers;

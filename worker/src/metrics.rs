@@ -1,11 +1,28 @@
 //! The worker's metrics: every name in one place. Counters end in `_total`, times are in seconds, sizes in bytes.
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Label, counter, gauge, histogram};
+use reprise_shared::position::TopicPartition;
 use reprise_shared::tally::{RecordCounts, RowCounts};
 
 /// Counts records and rows whose outcome entered the ledger.
-pub(crate) fn accounted(data_type: &str, records: &RecordCounts, produced: u64, rows: &RowCounts) {
-    let type_label = data_type.to_owned();
+pub(crate) fn accounted(
+    at: &TopicPartition,
+    data_type: &str,
+    records: &RecordCounts,
+    produced: u64,
+    rows: &RowCounts,
+) {
+    let label = |count: u64, name: &'static str, outcome: Option<&'static str>| {
+        if count > 0 {
+            let mut labels = vec![
+                Label::new("topic", at.topic.to_string()),
+                Label::new("partition", at.partition.to_string()),
+                Label::new("data_type", data_type.to_owned()),
+            ];
+            labels.extend(outcome.map(|outcome| Label::from_static_parts("outcome", outcome)));
+            counter!(name, labels).increment(count);
+        }
+    };
     for (outcome, count) in [
         ("processed", records.processed),
         ("filtered", records.filtered),
@@ -13,20 +30,14 @@ pub(crate) fn accounted(data_type: &str, records: &RecordCounts, produced: u64, 
         ("deferred", records.deferred),
         ("dead_lettered", records.dead_lettered),
     ] {
-        if count > 0 {
-            counter!("reprise_records_total", "data_type" => type_label.clone(), "outcome" => outcome).increment(count);
-        }
+        label(count, "reprise_records_total", Some(outcome));
     }
     for (outcome, count) in
         [("written", rows.written), ("superseded", rows.superseded), ("dead_lettered", rows.dead_lettered)]
     {
-        if count > 0 {
-            counter!("reprise_rows_total", "data_type" => type_label.clone(), "outcome" => outcome).increment(count);
-        }
+        label(count, "reprise_rows_total", Some(outcome));
     }
-    if produced > 0 {
-        counter!("reprise_rows_produced_total", "data_type" => type_label).increment(produced);
-    }
+    label(produced, "reprise_rows_produced_total", None);
 }
 
 /// Counts records as Kafka delivered them.

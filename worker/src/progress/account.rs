@@ -13,7 +13,7 @@ pub(crate) fn account(catalog: &Catalog, chunk: &Completion) -> ChunkTally {
     let at = &chunk.stretch.topic_partition;
     for (data_type, tally) in &tallies {
         let name = data_type.map_or("", |index| catalog.data_type(index).name.as_str());
-        metrics::accounted(name, &tally.records, tally.produced, &tally.rows);
+        metrics::accounted(at, name, &tally.records, tally.produced, &tally.rows);
     }
     metrics::consumed(at.topic.as_str(), at.partition.0, chunk.records);
     ChunkTally {
