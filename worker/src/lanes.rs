@@ -26,7 +26,8 @@ use self::queue::{Entry, Queue};
 use crate::budget::Budget;
 use crate::piece::{Letter, Piece};
 pub use crate::sink::control::{StopReason, TypeControl};
-use crate::sink::writer::{self, Shared, Writer};
+use crate::sink::shared::{self, Shared};
+use crate::sink::writer::Writer;
 
 /// Not random: the same key must find the same lane in every run of a test, and nobody outside chooses keys freely
 /// enough to gain from knowing it, as a lane is only a queue.
@@ -52,7 +53,7 @@ pub struct Config {
     /// Bytes of the records of one transaction's letters at most (one letter is always taken).
     pub max_letter_bytes: usize,
     /// The bounds of writing.
-    pub writer: writer::Config,
+    pub writer: shared::Config,
 }
 
 impl Default for Config {
@@ -64,7 +65,7 @@ impl Default for Config {
             lock_wait_timeout: Duration::from_secs(5),
             max_letters: 256,
             max_letter_bytes: 16 << 20,
-            writer: writer::Config::default(),
+            writer: shared::Config::default(),
         }
     }
 }

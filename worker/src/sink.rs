@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod batch;
 pub mod breaker;
+pub mod shared;
 pub mod statement;
 pub mod writer;
 
@@ -13,6 +14,7 @@ mod attempt;
 mod connection;
 pub mod control;
 mod metrics;
+mod tries;
 pub(crate) mod work;
 
 pub use connection::LaneConnection;

@@ -12,7 +12,8 @@ use super::{Config, settle};
 use crate::budget::Budget;
 use crate::sink::Work;
 use crate::sink::batch::Slot;
-use crate::sink::writer::{Shared, Verdict, Writer};
+use crate::sink::shared::Shared;
+use crate::sink::writer::{Verdict, Writer};
 
 /// How a lane ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

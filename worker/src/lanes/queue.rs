@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::piece::{Letter, PendingRow};
 use crate::sink::Work;
 use crate::sink::batch::Batch;
-use crate::sink::writer::Shared;
+use crate::sink::shared::Shared;
 
 /// A batch may take this many rows for each row that it can write: rows of one key count once.
 const ROWS_PER_KEY: usize = 4;

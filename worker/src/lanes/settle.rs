@@ -9,8 +9,7 @@ use reprise_shared::tally::RowCounts;
 use crate::chunk::Chunk;
 use crate::piece::{Letter, PendingRow};
 use crate::sink::Work;
-use crate::sink::work::is_row_level;
-use crate::sink::writer::count;
+use crate::sink::work::{count, is_row_level};
 
 /// Settles a committed batch; returns how many pieces that were.
 pub(super) fn committed(work: Work) -> usize {

@@ -6,8 +6,9 @@ use reprise_shared::dead_letters::{NewLetter, RecordBytes, headers_json};
 use reprise_shared::fault::FaultClass;
 use reprise_shared::position::RowNumber;
 use reprise_shared::row::Row;
+use reprise_shared::tally::RowCounts;
 
-use super::batch::{AsRow, Batch, Slot};
+use super::batch::{AsRow, Batch, Fate, Slot};
 use super::breaker::Load;
 use super::statement::Upsert;
 use crate::chunk::{Chunk, RecordIndex};
@@ -89,6 +90,15 @@ impl Work {
 /// Tells whether a letter is about one row of a record that has others.
 pub(crate) fn is_row_level(letter: &Letter) -> bool {
     letter.row != RowNumber::RECORD
+}
+
+/// Adds one row's fate to counts.
+pub(crate) fn count(counts: &mut RowCounts, fate: Fate) {
+    match fate {
+        Fate::Written => counts.written += 1,
+        Fate::Superseded => counts.superseded += 1,
+        Fate::DeadLettered => counts.dead_lettered += 1,
+    }
 }
 
 fn type_name(catalog: &Catalog, data_type: Option<TypeIndex>) -> &str {

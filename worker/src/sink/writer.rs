@@ -4,127 +4,23 @@
 //! local variable for each try, so that a try that is given up, by its deadline or by a hard shutdown, always closes
 //! the connection with it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reprise_shared::catalog::{Catalog, TypeIndex};
-use reprise_shared::clock::Clock;
+use reprise_shared::catalog::TypeIndex;
 use reprise_shared::mysql::errors::{self, Class, Phase};
-use reprise_shared::mysql::{Connector, Database};
 use reprise_shared::tally::RowCounts;
 use sqlx::AssertSqlSafe;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Context, Failure, attempt, too_large};
-use super::backoff::Backoff;
-use super::batch::{Fate, Slot};
-use super::breaker::{self, Breaker};
+use super::attempt::{Context, Failure, attempt};
+use super::batch::Slot;
 use super::connection::LaneConnection;
-use super::control::{StopReason, TypeControl};
-use super::metrics::{LaneMetrics, TypeMetrics};
-use super::statement::Upsert;
+use super::control::StopReason;
+use super::metrics::LaneMetrics;
+use super::shared::{Shared, TypeState};
+use super::tries::Tries;
 use super::work::Work;
-
-/// The bounds of a writer.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// A try that takes longer gives its connection up, kills it on the server, and starts again on a new one.
-    #[serde(with = "humantime_serde")]
-    pub batch_deadline: Duration,
-    /// Opening a connection, and each small command beside a batch, may take this long.
-    #[serde(with = "humantime_serde")]
-    pub command_deadline: Duration,
-    /// The first wait after a failed try is at most this long.
-    #[serde(with = "humantime_serde")]
-    pub backoff_base: Duration,
-    /// No wait is longer.
-    #[serde(with = "humantime_serde")]
-    pub backoff_cap: Duration,
-    /// So many deadlocks of a batch are tried again at once.
-    pub quick_deadlock_tries: u32,
-    /// When a type counts as faulty.
-    pub breaker: breaker::Limits,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            batch_deadline: Duration::from_secs(30),
-            command_deadline: Duration::from_secs(5),
-            backoff_base: Duration::from_millis(100),
-            backoff_cap: Duration::from_secs(30),
-            quick_deadlock_tries: 3,
-            breaker: breaker::Limits::default(),
-        }
-    }
-}
-
-/// What all writers of a process share.
-pub struct Shared {
-    catalog: Arc<Catalog>,
-    config: Config,
-    connector: Connector,
-    database: Database,
-    control: Arc<dyn TypeControl>,
-    clock: Clock,
-    types: Vec<TypeState>,
-}
-
-struct TypeState {
-    upsert: Upsert,
-    breaker: Breaker,
-    metrics: TypeMetrics,
-}
-
-impl Shared {
-    /// Prepares the statements of every type. `connector` opens the lanes' connections; `database` serves to kill
-    /// them.
-    pub fn new(
-        catalog: Arc<Catalog>,
-        config: Config,
-        connector: Connector,
-        database: Database,
-        control: Arc<dyn TypeControl>,
-        clock: Clock,
-    ) -> Self {
-        let types = catalog.data_types.iter().map(|data_type| TypeState {
-            upsert: Upsert::new(data_type),
-            breaker: Breaker::new(config.breaker),
-            metrics: TypeMetrics::new(&data_type.name),
-        });
-        Self {
-            types: types.collect(),
-            catalog,
-            config,
-            connector,
-            database,
-            control,
-            clock,
-        }
-    }
-
-    /// Returns the catalog.
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
-    /// Returns the hooks.
-    pub fn control(&self) -> &dyn TypeControl {
-        &*self.control
-    }
-
-    /// Returns the clock.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// Returns the most rows of one statement of a type.
-    pub fn max_rows(&self, data_type: TypeIndex) -> usize {
-        self.types[data_type.0].upsert.max_rows()
-    }
-}
 
 /// How a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,20 +44,6 @@ pub struct Writer {
     metrics: LaneMetrics,
 }
 
-/// What is remembered between the tries of one batch.
-struct Tries {
-    started: Duration,
-    backoff: Backoff,
-    deadlocks: u32,
-    /// Bytes of one statement at most; halved when the server says that one was too large.
-    cap: usize,
-    packet_reread: bool,
-    /// Connections lost while this row (by its place in the batch), larger than half of the limit, was on its way.
-    losses: Option<(usize, u32)>,
-    /// Rows that no packet can carry, by their place in the batch, with their bytes.
-    too_large: HashSet<(usize, usize)>,
-}
-
 impl Writer {
     /// Makes a writer; connects with the first batch. `lane` names it in logs and metrics.
     pub fn new(shared: Arc<Shared>, lane: String) -> Self {
@@ -178,15 +60,7 @@ impl Writer {
     pub async fn write(&mut self, work: &mut Work, shutdown: &CancellationToken) -> Result<Verdict, Abandoned> {
         let shared = self.shared.clone();
         let config = &shared.config;
-        let mut tries = Tries {
-            started: shared.clock.monotonic(),
-            backoff: Backoff::new(config.backoff_base, config.backoff_cap),
-            deadlocks: 0,
-            cap: usize::MAX,
-            packet_reread: false,
-            losses: None,
-            too_large: HashSet::new(),
-        };
+        let mut tries = Tries::new(config, shared.clock.monotonic());
         loop {
             if work
                 .data_type
@@ -197,7 +71,7 @@ impl Writer {
             let Some(mut connection) = self.connected(&mut tries, shutdown).await? else {
                 continue;
             };
-            prepare(work, &tries, connection.packet);
+            tries.prepare(work, connection.packet);
             let state = work.data_type.map(|data_type| &shared.types[data_type.0]);
             let context = Context {
                 catalog: &shared.catalog,
@@ -318,11 +192,7 @@ impl Writer {
                 // The limit may have been changed on the server since: a new connection reads it again.
                 drop(connection);
                 let place = work.batch.place(slot).unwrap_or(usize::MAX);
-                let losses = match tries.losses {
-                    Some((known, losses)) if known == place => losses + 1,
-                    _ => 1,
-                };
-                tries.losses = Some((place, losses));
+                let losses = tries.lost_with(place);
                 let too_often = losses >= 2 && tries.packet_reread && bytes > packet / 2;
                 if !tries.packet_reread || !(certain || too_often) {
                     tries.packet_reread = true;
@@ -444,34 +314,5 @@ impl Writer {
         state
             .metrics
             .committed(counts, work.letters.len(), now.saturating_sub(started).as_secs_f64());
-    }
-}
-
-/// Starts a try from the batch as it was sealed, without the rows that are known to fit into no packet.
-fn prepare(work: &mut Work, tries: &Tries, packet: usize) {
-    work.batch.reset();
-    if tries.too_large.is_empty() {
-        return;
-    }
-    for slot in (0..work.batch.slots()).map(Slot) {
-        let known = |place| {
-            tries
-                .too_large
-                .iter()
-                .find(|(row, _)| *row == place)
-                .map(|(_, bytes)| *bytes)
-        };
-        while let Some(bytes) = work.batch.place(slot).and_then(known) {
-            work.batch.reject(slot, too_large(bytes, packet));
-        }
-    }
-}
-
-/// Adds one row's fate to counts.
-pub(crate) fn count(counts: &mut RowCounts, fate: Fate) {
-    match fate {
-        Fate::Written => counts.written += 1,
-        Fate::Superseded => counts.superseded += 1,
-        Fate::DeadLettered => counts.dead_lettered += 1,
     }
 }

@@ -33,8 +33,10 @@ fn sealed(rows: &[Row]) -> Batch<Row> {
     batch
 }
 
+type Model = BTreeMap<Box<[u8]>, (Option<usize>, Vec<usize>)>;
+
 /// Per key: the newest good row, and the bad ones that are newer, from newest to oldest.
-fn model(rows: &[Row], bad: &[bool]) -> BTreeMap<Box<[u8]>, (Option<usize>, Vec<usize>)> {
+fn model(rows: &[Row], bad: &[bool]) -> Model {
     let mut keys: BTreeMap<Box<[u8]>, Vec<usize>> = BTreeMap::new();
     for (place, row) in rows.iter().enumerate() {
         keys.entry(row.key.clone()).or_default().push(place);

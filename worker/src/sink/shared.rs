@@ -1,0 +1,113 @@
+//! What all writers of a process share: the bounds, the prepared statements and the breaker of each type.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reprise_shared::catalog::{Catalog, TypeIndex};
+use reprise_shared::clock::Clock;
+use reprise_shared::mysql::{Connector, Database};
+
+use super::breaker::{self, Breaker};
+use super::control::TypeControl;
+use super::metrics::TypeMetrics;
+use super::statement::Upsert;
+
+/// The bounds of a writer.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// A try that takes longer gives its connection up, kills it on the server, and starts again on a new one.
+    #[serde(with = "humantime_serde")]
+    pub batch_deadline: Duration,
+    /// Opening a connection, and each small command beside a batch, may take this long.
+    #[serde(with = "humantime_serde")]
+    pub command_deadline: Duration,
+    /// The first wait after a failed try is at most this long.
+    #[serde(with = "humantime_serde")]
+    pub backoff_base: Duration,
+    /// No wait is longer.
+    #[serde(with = "humantime_serde")]
+    pub backoff_cap: Duration,
+    /// So many deadlocks of a batch are tried again at once.
+    pub quick_deadlock_tries: u32,
+    /// When a type counts as faulty.
+    pub breaker: breaker::Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            batch_deadline: Duration::from_secs(30),
+            command_deadline: Duration::from_secs(5),
+            backoff_base: Duration::from_millis(100),
+            backoff_cap: Duration::from_secs(30),
+            quick_deadlock_tries: 3,
+            breaker: breaker::Limits::default(),
+        }
+    }
+}
+
+/// What all writers of a process share.
+pub struct Shared {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) config: Config,
+    pub(super) connector: Connector,
+    pub(super) database: Database,
+    pub(super) control: Arc<dyn TypeControl>,
+    pub(super) clock: Clock,
+    pub(super) types: Vec<TypeState>,
+}
+
+pub(super) struct TypeState {
+    pub(super) upsert: Upsert,
+    pub(super) breaker: Breaker,
+    pub(super) metrics: TypeMetrics,
+}
+
+impl Shared {
+    /// Prepares the statements of every type. `connector` opens the lanes' connections; `database` serves to kill
+    /// them.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        config: Config,
+        connector: Connector,
+        database: Database,
+        control: Arc<dyn TypeControl>,
+        clock: Clock,
+    ) -> Self {
+        let types = catalog.data_types.iter().map(|data_type| TypeState {
+            upsert: Upsert::new(data_type),
+            breaker: Breaker::new(config.breaker),
+            metrics: TypeMetrics::new(&data_type.name),
+        });
+        Self {
+            types: types.collect(),
+            catalog,
+            config,
+            connector,
+            database,
+            control,
+            clock,
+        }
+    }
+
+    /// Returns the catalog.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Returns the hooks.
+    pub fn control(&self) -> &dyn TypeControl {
+        &*self.control
+    }
+
+    /// Returns the clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Returns the most rows of one statement of a type.
+    pub fn max_rows(&self, data_type: TypeIndex) -> usize {
+        self.types[data_type.0].upsert.max_rows()
+    }
+}
