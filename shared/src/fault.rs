@@ -118,7 +118,10 @@ pub struct Fault {
 impl Fault {
     /// Makes a fault.
     pub fn new(class: FaultClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into() }
+        Self {
+            class,
+            message: message.into(),
+        }
     }
 }
 

@@ -188,7 +188,14 @@ impl SourcePosition {
 
 impl fmt::Debug for SourcePosition {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "g{}/p{}/o{}/r{}", self.generation().0, self.partition(), self.offset(), self.row().0)
+        write!(
+            formatter,
+            "g{}/p{}/o{}/r{}",
+            self.generation().0,
+            self.partition(),
+            self.offset(),
+            self.row().0
+        )
     }
 }
 

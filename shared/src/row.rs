@@ -312,7 +312,13 @@ mod tests {
 
     #[test]
     fn cells_come_back_as_they_were_pushed() {
-        let cells = [Cell::Null, Cell::Int(-7), Cell::Text(""), Cell::Text("12.50"), Cell::Int(i64::MAX)];
+        let cells = [
+            Cell::Null,
+            Cell::Int(-7),
+            Cell::Text(""),
+            Cell::Text("12.50"),
+            Cell::Int(i64::MAX),
+        ];
         let mut writer = CellWriter::default();
         for cell in cells {
             writer.push(cell);

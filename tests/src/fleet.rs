@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::cluster::{Service, Spec, binary};
 use crate::env::Isolation;
-use crate::feed::{BasicSeed, Destination, FeedConfig, Feed, Report, publish};
+use crate::feed::{BasicSeed, Destination, Feed, FeedConfig, Report, publish};
 use crate::oracle::{Folded, Oracle, Rules};
 use crate::servers::process::Lifetime;
 use crate::servers::{Endpoints, ports};
@@ -42,7 +42,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { partitions: 4, topic: Vec::new(), settings: Vec::new(), catalog: Vec::new(), endpoints: None }
+        Self {
+            partitions: 4,
+            topic: Vec::new(),
+            settings: Vec::new(),
+            catalog: Vec::new(),
+            endpoints: None,
+        }
     }
 }
 
@@ -71,8 +77,14 @@ impl Fleet {
         };
         let mut settings = vec![("retention.ms", "-1"), ("max.message.bytes", "4194304")];
         settings.extend(options.topic.iter().copied());
-        let topic = isolation.create_topic("fund-data", options.partitions, &settings).await?;
-        let config = mysql::Config { url: isolation.mysql_url().into(), max_connections: 4, ..mysql::Config::default() };
+        let topic = isolation
+            .create_topic("fund-data", options.partitions, &settings)
+            .await?;
+        let config = mysql::Config {
+            url: isolation.mysql_url().into(),
+            max_connections: 4,
+            ..mysql::Config::default()
+        };
         let pool = Database::new(&config, Clock::system())?.pool().clone();
         mysql::migrate(&pool).await.context("migrate")?;
         mysql::migrate_demo(&pool).await.context("make the demo tables")?;
@@ -81,7 +93,15 @@ impl Fleet {
             ..Settings::new(isolation.redis_url())
         })?;
         let folder = tempfile::tempdir().context("make a folder")?;
-        let fleet = Self { isolation, topic, pool, redis, workers: Vec::new(), options, folder };
+        let fleet = Self {
+            isolation,
+            topic,
+            pool,
+            redis,
+            workers: Vec::new(),
+            options,
+            folder,
+        };
         fleet.write_catalog()?;
         fleet.set_whitelist(&[]).await?;
         Ok(fleet)
@@ -92,7 +112,10 @@ impl Fleet {
         let mut text = std::fs::read_to_string(shipped).context("read the shipped catalog")?;
         text = text.replace("fund-data", &self.topic);
         for (from, to) in &self.options.catalog {
-            ensure!(text.contains(from.as_str()), "the shipped catalog does not contain {from:?}");
+            ensure!(
+                text.contains(from.as_str()),
+                "the shipped catalog does not contain {from:?}"
+            );
             text = text.replace(from.as_str(), to);
         }
         std::fs::write(self.catalog_path(), text).context("write the catalog")
@@ -114,12 +137,19 @@ impl Fleet {
         let change_id = ChangeId::new(uuid::Uuid::now_v7().to_string());
         let answer = match writer.head().await? {
             None => {
-                let mut content = Content::new(Head { version: Version(1), change_id });
+                let mut content = Content::new(Head {
+                    version: Version(1),
+                    change_id,
+                });
                 content.global.extend(ids.iter().cloned());
                 writer.replace(&content, Expect::Missing).await?
             }
             Some(head) => {
-                let change = Change { id: change_id, scope: Scope::Global, edit: Edit::Replace(ids.to_vec()) };
+                let change = Change {
+                    id: change_id,
+                    scope: Scope::Global,
+                    edit: Edit::Replace(ids.to_vec()),
+                };
                 writer.apply(&change, head.version, head.version.next()).await?
             }
         };
@@ -147,8 +177,10 @@ impl Fleet {
         .into();
         settings.extend(self.options.settings.iter().cloned());
         let variable = |key: &str| format!("REPRISE_{}", key.replace('.', "__").to_uppercase());
-        let environment =
-            settings.iter().filter(|(key, _)| key.contains('.')).map(|(key, value)| (variable(key).into(), value.into()));
+        let environment = settings
+            .iter()
+            .filter(|(key, _)| key.contains('.'))
+            .map(|(key, value)| (variable(key).into(), value.into()));
         let arguments = settings
             .iter()
             .filter(|(key, _)| !key.contains('.'))
@@ -171,7 +203,10 @@ impl Fleet {
     pub async fn start_workers(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
             let number = self.start_worker()?;
-            self.workers[number].ready(PATIENCE).await.with_context(|| self.log_of(number))?;
+            self.workers[number]
+                .ready(PATIENCE)
+                .await
+                .with_context(|| self.log_of(number))?;
         }
         Ok(())
     }
@@ -180,7 +215,9 @@ impl Fleet {
     pub fn log_of(&self, number: usize) -> String {
         let text = std::fs::read_to_string(self.logs().join(format!("ingest-{number}.log"))).unwrap_or_default();
         let from = text.len().saturating_sub(6_000);
-        let from = (from..text.len()).find(|place| text.is_char_boundary(*place)).unwrap_or(0);
+        let from = (from..text.len())
+            .find(|place| text.is_char_boundary(*place))
+            .unwrap_or(0);
         format!("log of ingest-{number}:\n{}", &text[from..])
     }
 
@@ -188,7 +225,9 @@ impl Fleet {
     pub async fn publish(&self, config: FeedConfig) -> Result<Report> {
         let destination = self.destination();
         blocking("publish", Duration::from_secs(600), move || {
-            publish(Feed::new(config)?, &destination, None, |_| std::ops::ControlFlow::Continue(()))
+            publish(Feed::new(config)?, &destination, None, |_| {
+                std::ops::ControlFlow::Continue(())
+            })
         })
         .await
     }
@@ -196,7 +235,11 @@ impl Fleet {
     /// Returns where feeds of this fleet go.
     pub fn destination(&self) -> Destination {
         let brokers = self.isolation.kafka_brokers().to_owned();
-        Destination { brokers, topic: self.topic.clone(), keep_places: false }
+        Destination {
+            brokers,
+            topic: self.topic.clone(),
+            keep_places: false,
+        }
     }
 
     /// Writes the basic data of a feed's funds into MySQL, so that lookups hit.
@@ -240,12 +283,23 @@ impl Fleet {
     pub async fn caught_up(&self, limit: Duration) -> Result<()> {
         let waited = wait_for("committed positions at the end of the topic", limit, async || {
             let positions = self.positions().await.map_err(|error| format!("{error:#}"))?;
-            let behind: Vec<_> =
-                positions.iter().filter(|(committed, end)| committed.unwrap_or(0) < *end).collect();
-            if behind.is_empty() { Ok(()) } else { Err(format!("(committed, end): {positions:?}")) }
+            let behind: Vec<_> = positions
+                .iter()
+                .filter(|(committed, end)| committed.unwrap_or(0) < *end)
+                .collect();
+            if behind.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("(committed, end): {positions:?}"))
+            }
         })
         .await;
-        waited.with_context(|| (0..self.workers.len()).map(|number| self.log_of(number)).collect::<Vec<_>>().join("\n"))
+        waited.with_context(|| {
+            (0..self.workers.len())
+                .map(|number| self.log_of(number))
+                .collect::<Vec<_>>()
+                .join("\n")
+        })
     }
 
     /// Folds the topic in plain code: what the tables must hold when all basic data was seeded from `seed` and the
@@ -259,7 +313,11 @@ impl Fleet {
             let basic = seed.as_ref().map(BasicSeed::new);
             let lookup = basic.as_ref().map(|basic| basic.lookup()).unwrap_or_default();
             let now = Clock::system().now();
-            let rules = Rules { allowed: &lets, seed: basic, ..Rules::new(&lookup, now) };
+            let rules = Rules {
+                allowed: &lets,
+                seed: basic,
+                ..Rules::new(&lookup, now)
+            };
             Ok(oracle.fold(&rules))
         })
         .await
@@ -292,7 +350,11 @@ impl Fleet {
             if self.workers[number].pid().is_some() {
                 self.workers[number].signal(nix::sys::signal::Signal::SIGTERM)?;
                 let code = self.workers[number].wait(crate::cluster::STOP_LIMIT).await?;
-                ensure!(code == Some(0), "ingest-{number} ended with {code:?}\n{}", self.log_of(number));
+                ensure!(
+                    code == Some(0),
+                    "ingest-{number} ended with {code:?}\n{}",
+                    self.log_of(number)
+                );
             }
         }
         Ok(())
@@ -305,7 +367,10 @@ pub fn sum(metrics: &BTreeMap<String, f64>, name: &str, labels: &[(&str, &str)])
         .iter()
         .filter(|(full, _)| {
             let (base, rest) = full.split_once('{').unwrap_or((full, ""));
-            base == name && labels.iter().all(|(key, value)| rest.contains(&format!("{key}=\"{value}\"")))
+            base == name
+                && labels
+                    .iter()
+                    .all(|(key, value)| rest.contains(&format!("{key}=\"{value}\"")))
         })
         .map(|(_, value)| value)
         .sum()

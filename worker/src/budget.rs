@@ -17,7 +17,13 @@ pub struct Budget {
 impl Budget {
     /// Sets the bounds: rows decoded and not yet durable, and payload bytes held by chunks.
     pub fn new(max_rows: usize, max_bytes: usize) -> Self {
-        Self { max_rows, max_bytes, rows: AtomicUsize::new(0), bytes: AtomicUsize::new(0), changed: Notify::new() }
+        Self {
+            max_rows,
+            max_bytes,
+            rows: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }
     }
 
     /// Tells whether the source must stop for now.

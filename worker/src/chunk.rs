@@ -155,7 +155,12 @@ impl Chunk {
             pending: AtomicUsize::new(1),
             outcome: Mutex::new(contents.outcome),
         });
-        Arc::new(Self { completion, kept: contents.kept, data: contents.data, budget })
+        Arc::new(Self {
+            completion,
+            kept: contents.kept,
+            data: contents.data,
+            budget,
+        })
     }
 
     /// Returns what progress waits for.
@@ -199,7 +204,12 @@ impl Chunk {
     /// Returns the source position of a row of a kept record.
     pub fn source_position(&self, index: RecordIndex, row: RowNumber) -> SourcePosition {
         let offset = self.kept[index.0 as usize].offset;
-        SourcePosition::new(self.stretch.generation, self.stretch.topic_partition.partition, offset, row)
+        SourcePosition::new(
+            self.stretch.generation,
+            self.stretch.topic_partition.partition,
+            offset,
+            row,
+        )
     }
 
     /// Announces work before it is handed on: `pieces` rows and letters.

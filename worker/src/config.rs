@@ -203,7 +203,11 @@ impl Validate for IngestConfig {
     fn validate(&self, faults: &mut Faults) {
         let name = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
         if self.group.is_empty() || self.group.len() > 249 || !self.group.chars().all(name) {
-            faults.add("group", "is not a usable name", "1 to 249 ASCII letters, digits, dots, hyphens or underscores");
+            faults.add(
+                "group",
+                "is not a usable name",
+                "1 to 249 ASCII letters, digits, dots, hyphens or underscores",
+            );
         }
         let milliseconds = Duration::from_millis;
         let seconds = Duration::from_secs;
@@ -213,41 +217,79 @@ impl Validate for IngestConfig {
             ("tick", self.tick, milliseconds(50), seconds(60)),
             ("kafka_call", self.kafka_call, milliseconds(500), seconds(60)),
             ("segment_time", self.segment_time, seconds(1), seconds(3600)),
-            ("max_uncommitted_time", self.max_uncommitted_time, seconds(10), seconds(86_400)),
+            (
+                "max_uncommitted_time",
+                self.max_uncommitted_time,
+                seconds(10),
+                seconds(86_400),
+            ),
             ("whitelist_poll", self.whitelist_poll, milliseconds(100), seconds(60)),
-            ("type_states_poll", self.type_states_poll, milliseconds(100), seconds(60)),
+            (
+                "type_states_poll",
+                self.type_states_poll,
+                milliseconds(100),
+                seconds(60),
+            ),
             ("heartbeat", self.heartbeat, milliseconds(200), seconds(30)),
             ("stall_after", self.stall_after, seconds(5), seconds(3600)),
             ("resolve_misses", self.resolve_misses, milliseconds(200), seconds(3600)),
-            ("park_misses_after", self.park_misses_after, seconds(60), seconds(90 * 86_400)),
+            (
+                "park_misses_after",
+                self.park_misses_after,
+                seconds(60),
+                seconds(90 * 86_400),
+            ),
         ] {
             if value < least || value > most {
-                faults.add(key, format!("{value:?} is out of range"), format!("from {least:?} to {most:?}"));
+                faults.add(
+                    key,
+                    format!("{value:?} is out of range"),
+                    format!("from {least:?} to {most:?}"),
+                );
             }
         }
         for (key, value, least, most) in [
             ("decode_threads", self.decode_threads as u64, 1, 64),
             ("decode_queue", self.decode_queue as u64, 1, 1_024),
             ("max_rows_in_flight", self.max_rows_in_flight as u64, 1_000, 10_000_000),
-            ("max_bytes_in_flight", self.max_bytes_in_flight.as_u64(), 4 << 20, 16 << 30),
+            (
+                "max_bytes_in_flight",
+                self.max_bytes_in_flight.as_u64(),
+                4 << 20,
+                16 << 30,
+            ),
             ("fetch_ahead", self.fetch_ahead.as_u64(), 1 << 20, 1 << 30),
             ("max_record", self.max_record.as_u64(), 1 << 10, 64 << 20),
             ("max_depth", self.max_depth as u64, 2, 1_000),
             ("max_rows_per_record", self.max_rows_per_record as u64, 1, 1_000_000),
             ("segment_records", self.segment_records, 1_000, 10_000_000),
-            ("max_uncommitted_records", self.max_uncommitted_records, 10_000, 1_000_000_000),
+            (
+                "max_uncommitted_records",
+                self.max_uncommitted_records,
+                10_000,
+                1_000_000_000,
+            ),
             ("max_open_misses", self.max_open_misses, 1, 100_000_000),
         ] {
             if value < least || value > most {
-                faults.add(key, format!("{value} is out of range"), format!("from {least} to {most}"));
+                faults.add(
+                    key,
+                    format!("{value} is out of range"),
+                    format!("from {least} to {most}"),
+                );
             }
         }
         if self.drain >= self.session_timeout || self.drain >= self.max_poll_interval {
-            let right = "less than ingest.session_timeout and ingest.max_poll_interval, or the drain outlives the membership";
+            let right =
+                "less than ingest.session_timeout and ingest.max_poll_interval, or the drain outlives the membership";
             faults.add("drain", format!("{:?} is too long", self.drain), right);
         }
         if self.shutdown <= self.drain {
-            faults.add("shutdown", format!("{:?} is too short", self.shutdown), "more than ingest.drain");
+            faults.add(
+                "shutdown",
+                format!("{:?} is too short", self.shutdown),
+                "more than ingest.drain",
+            );
         }
         if self.session_timeout >= self.max_poll_interval {
             faults.add("session_timeout", "is too long", "less than ingest.max_poll_interval");

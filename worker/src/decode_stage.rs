@@ -50,9 +50,19 @@ impl Plans {
         let by_field = catalog
             .topics
             .iter()
-            .filter_map(|topic| Some((topic.name.clone(), FieldMatcher::new(catalog.types_of_topic(&topic.name))?)))
+            .filter_map(|topic| {
+                Some((
+                    topic.name.clone(),
+                    FieldMatcher::new(catalog.types_of_topic(&topic.name))?,
+                ))
+            })
             .collect();
-        Ok(Self { catalog, decoders, lookups, by_field })
+        Ok(Self {
+            catalog,
+            decoders,
+            lookups,
+            by_field,
+        })
     }
 
     /// Returns the decoder of a type.
@@ -66,7 +76,10 @@ impl Plans {
     }
 
     fn matcher(&self, topic: &TopicName) -> Option<&FieldMatcher> {
-        self.by_field.iter().find(|(name, _)| name == topic).map(|(_, matcher)| matcher)
+        self.by_field
+            .iter()
+            .find(|(name, _)| name == topic)
+            .map(|(_, matcher)| matcher)
     }
 }
 
@@ -112,7 +125,11 @@ struct Refused {
 
 impl Refused {
     fn new(data_type: Option<TypeIndex>, fault: Fault) -> Self {
-        Self { data_type, fault, missed: None }
+        Self {
+            data_type,
+            fault,
+            missed: None,
+        }
     }
 }
 
@@ -132,7 +149,9 @@ impl Stage {
                 return;
             }
             let mut outcome = Outcome::default();
-            let Some(pieces) = self.decode(&chunk, &mut outcome, &mut scratch) else { return };
+            let Some(pieces) = self.decode(&chunk, &mut outcome, &mut scratch) else {
+                return;
+            };
             chunk.count(|counted| counted.merge(&outcome));
             chunk.expect(pieces.len());
             self.budget.take_rows(pieces.len());
@@ -145,7 +164,8 @@ impl Stage {
         if !self.budget.is_full_of_rows() {
             return Some(());
         }
-        self.runtime.block_on(self.shutdown.run_until_cancelled(self.budget.room_for_rows()))
+        self.runtime
+            .block_on(self.shutdown.run_until_cancelled(self.budget.room_for_rows()))
     }
 
     /// Decodes one chunk. `None` when shutdown ended a wait for lookups: the chunk never completes.
@@ -181,26 +201,44 @@ impl Stage {
         if record.payload_size > self.limits.max_payload {
             let (size, limit) = (record.payload_size, self.limits.max_payload);
             let message = format!("the payload has {size} bytes; expected at most {limit}");
-            return Err(Refused::new(record.data_type, Fault::new(FaultClass::RecordTooLarge, message)));
+            return Err(Refused::new(
+                record.data_type,
+                Fault::new(FaultClass::RecordTooLarge, message),
+            ));
         }
         let payload = record.payload.unwrap_or_default();
         let (data_type, id) = self.identify(chunk, &record, payload)?;
         if self.types.is_stopped(data_type) {
-            outcome.saw(Some(data_type), record.offset, record.timestamp).records.deferred += 1;
+            outcome
+                .saw(Some(data_type), record.offset, record.timestamp)
+                .records
+                .deferred += 1;
             return Ok(None);
         }
         if record.audit_only {
             self.audit(&record, data_type, payload)?;
-            outcome.saw(Some(data_type), record.offset, record.timestamp).records.filtered += 1;
+            outcome
+                .saw(Some(data_type), record.offset, record.timestamp)
+                .records
+                .filtered += 1;
             return Ok(None);
         }
         // A trusted key was judged at the source.
         let judged = record.data_type.is_some() && self.types.trusts_key(data_type);
         if !judged && judge(&chunk.whitelist, data_type, id.as_bytes()) == Verdict::Filtered {
-            outcome.saw(Some(data_type), record.offset, record.timestamp).records.filtered += 1;
+            outcome
+                .saw(Some(data_type), record.offset, record.timestamp)
+                .records
+                .filtered += 1;
             return Ok(None);
         }
-        Ok(Some(Admitted { index, record, data_type, id, values: SmallVec::new() }))
+        Ok(Some(Admitted {
+            index,
+            record,
+            data_type,
+            id,
+            values: SmallVec::new(),
+        }))
     }
 
     /// Finds the type and the id of a record: by its key where that may be trusted, else from its payload.
@@ -221,7 +259,9 @@ impl Stage {
             }
             None => {
                 let found = match self.plans.matcher(topic) {
-                    Some(matcher) => matcher.find(payload, &self.limits).map_err(|fault| Refused::new(None, fault))?,
+                    Some(matcher) => matcher
+                        .find(payload, &self.limits)
+                        .map_err(|fault| Refused::new(None, fault))?,
                     None => None,
                 };
                 let matched = found.ok_or_else(|| {
@@ -241,7 +281,10 @@ impl Stage {
             Ok(id) if id.as_bytes() != key => {
                 let key = String::from_utf8_lossy(key);
                 let message = format!("the Kafka key is {key:.40?}, the id in the payload is {id:.40?}");
-                Err(Refused::new(Some(data_type), Fault::new(FaultClass::KeyMismatch, message)))
+                Err(Refused::new(
+                    Some(data_type),
+                    Fault::new(FaultClass::KeyMismatch, message),
+                ))
             }
             _ => Ok(()),
         }
@@ -261,7 +304,10 @@ impl Stage {
         }
         misses.sort_unstable();
         for of_one in misses.chunk_by(|a, b| a.0 == b.0) {
-            let keys: Vec<String> = of_one.iter().map(|(_, place, _)| admitted[*place].id.to_string()).collect();
+            let keys: Vec<String> = of_one
+                .iter()
+                .map(|(_, place, _)| admitted[*place].id.to_string())
+                .collect();
             let values = self.load(of_one[0].0, &keys)?;
             for ((_, place, number), value) in of_one.iter().zip(values) {
                 admitted[*place].values[*number] = value;
@@ -274,7 +320,10 @@ impl Stage {
     fn load(&self, lookup: LookupIndex, keys: &[String]) -> Option<Vec<Value>> {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         loop {
-            match self.runtime.block_on(self.shutdown.run_until_cancelled(self.lookups.resolve(lookup, &keys)))? {
+            match self
+                .runtime
+                .block_on(self.shutdown.run_until_cancelled(self.lookups.resolve(lookup, &keys)))?
+            {
                 Ok(values) => return Some(values),
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "lookup: the chunk waits");
@@ -304,7 +353,9 @@ impl Stage {
         let refused = |fault| Refused::new(Some(one.data_type), fault);
         let payload = one.record.payload.unwrap_or_default();
         let decoder = self.plans.decoder(one.data_type);
-        decoder.decode(&source, payload, now, &self.limits, &mut scratch.drafts).map_err(refused)?;
+        decoder
+            .decode(&source, payload, now, &self.limits, &mut scratch.drafts)
+            .map_err(refused)?;
         let lookups = self.plans.lookups(one.data_type);
         let missing = one.values.iter().position(Option::is_none);
         if let Some(place) = missing.filter(|_| !scratch.drafts.is_empty()) {
@@ -337,12 +388,14 @@ impl Stage {
         tally.records.processed += 1;
         tally.produced += (scratch.rows.len() + faults.len()) as u64;
         let (data_type, record) = (one.data_type, one.index);
-        pieces.extend(
-            scratch
-                .rows
-                .drain(..)
-                .map(|row| Piece::Row(PendingRow { row, data_type, chunk: Arc::clone(chunk), record })),
-        );
+        pieces.extend(scratch.rows.drain(..).map(|row| {
+            Piece::Row(PendingRow {
+                row,
+                data_type,
+                chunk: Arc::clone(chunk),
+                record,
+            })
+        }));
         for (row, fault) in faults {
             self.count_letter(Some(data_type), fault.class);
             let data_type = Some(data_type);
@@ -366,14 +419,28 @@ impl Stage {
         refused: Refused,
         outcome: &mut Outcome,
     ) -> Piece {
-        let Refused { data_type, fault, missed } = refused;
-        outcome.saw(data_type, record.offset, record.timestamp).records.dead_lettered += 1;
+        let Refused {
+            data_type,
+            fault,
+            missed,
+        } = refused;
+        outcome
+            .saw(data_type, record.offset, record.timestamp)
+            .records
+            .dead_lettered += 1;
         if let (FaultClass::KeyMismatch, Some(data_type), Some(_)) = (fault.class, data_type, record.key) {
             self.types.key_disagrees(data_type);
         }
         self.count_letter(data_type, fault.class);
         let row = RowNumber::RECORD;
-        Piece::Letter(Letter { data_type, chunk: Arc::clone(chunk), record: index, row, fault, missed })
+        Piece::Letter(Letter {
+            data_type,
+            chunk: Arc::clone(chunk),
+            record: index,
+            row,
+            fault,
+            missed,
+        })
     }
 
     fn count_letter(&self, data_type: Option<TypeIndex>, class: FaultClass) {

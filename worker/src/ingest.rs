@@ -92,7 +92,12 @@ pub async fn run(
         }),
         extra_routes: axum::Router::new(),
     };
-    supervisor.spawn("health", OnError::ShutDown, OnCancel::Wait, health::serve(listener, endpoints, last.clone()));
+    supervisor.spawn(
+        "health",
+        OnError::ShutDown,
+        OnCancel::Wait,
+        health::serve(listener, endpoints, last.clone()),
+    );
     let upkeep = last.clone();
     supervisor.spawn("metrics upkeep", OnError::Log, OnCancel::Abort, async move {
         metrics.run(upkeep).await;
@@ -107,7 +112,10 @@ pub async fn run(
     }
     worked?;
     if !left.is_empty() {
-        return Err(Error::Shutdown { limit: config.ingest.shutdown, left });
+        return Err(Error::Shutdown {
+            limit: config.ingest.shutdown,
+            left,
+        });
     }
     tracing::info!("worker ended in order");
     Ok(())

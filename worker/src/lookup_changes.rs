@@ -45,7 +45,12 @@ pub struct Exchange {
 /// Makes both ends.
 pub fn new(catalog: Arc<Catalog>, lookups: Lookups, redis: Redis) -> (Reporter, Exchange) {
     let (queue, reported) = mpsc::channel(QUEUE);
-    let exchange = Exchange { catalog: Arc::clone(&catalog), lookups, redis, reported };
+    let exchange = Exchange {
+        catalog: Arc::clone(&catalog),
+        lookups,
+        redis,
+        reported,
+    };
     (Reporter { catalog, queue }, exchange)
 }
 
@@ -53,7 +58,10 @@ impl Reporter {
     /// Reports keys whose rows were committed.
     pub fn committed(&self, lookup: LookupIndex, keys: Vec<String>) {
         if self.queue.try_send((lookup, keys)).is_err() {
-            tracing::debug!(lookup = self.catalog.lookup(lookup).name, "lookup changes are not published: too many");
+            tracing::debug!(
+                lookup = self.catalog.lookup(lookup).name,
+                "lookup changes are not published: too many"
+            );
         }
     }
 }
@@ -120,11 +128,18 @@ impl Exchange {
 
     async fn publish(&self, channel: &str, lookup: LookupIndex, keys: Vec<String>) {
         self.lookups.invalidate(lookup, keys.iter().map(String::as_str));
-        let change = Change { lookup: self.catalog.lookup(lookup).name.clone(), keys };
+        let change = Change {
+            lookup: self.catalog.lookup(lookup).name.clone(),
+            keys,
+        };
         let message = serde_json::to_vec(&change).expect("names and keys are plain strings");
         let mut command = redis::cmd("PUBLISH");
         command.arg(channel).arg(message);
-        if let Err(error) = self.redis.query::<i64>("publish lookup changes", Limit::Ordinary, &command).await {
+        if let Err(error) = self
+            .redis
+            .query::<i64>("publish lookup changes", Limit::Ordinary, &command)
+            .await
+        {
             tracing::debug!(error = %chain(&error), "publish lookup changes");
         }
     }
@@ -132,8 +147,14 @@ impl Exchange {
     fn forget(&self, message: &[u8]) {
         match serde_json::from_slice::<Change>(message) {
             Ok(change) => {
-                if let Some(place) = self.catalog.lookups.iter().position(|lookup| lookup.name == change.lookup) {
-                    self.lookups.invalidate(LookupIndex(place), change.keys.iter().map(String::as_str));
+                if let Some(place) = self
+                    .catalog
+                    .lookups
+                    .iter()
+                    .position(|lookup| lookup.name == change.lookup)
+                {
+                    self.lookups
+                        .invalidate(LookupIndex(place), change.keys.iter().map(String::as_str));
                 }
             }
             Err(error) => tracing::warn!(%error, "a lookup change that cannot be read is ignored"),

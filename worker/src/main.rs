@@ -43,14 +43,22 @@ fn run(command: &Command) -> anyhow::Result<()> {
     }
     let catalog = Arc::new(catalog::load(&config.catalog)?);
     if command.config.check_config {
-        println!("configuration and catalog are valid ({} data types)", catalog.data_types.len());
+        println!(
+            "configuration and catalog are valid ({} data types)",
+            catalog.data_types.len()
+        );
         return Ok(());
     }
     telemetry::init(config.log.format, &config.log.filter)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
     runtime.block_on(async {
         let listen = config.http.listen;
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("listen on {listen}"))?;
         tracing::info!(http.address = %listener.local_addr()?, catalog.hash = catalog.hash, "worker starts");
         Ok(ingest::run(config, catalog, listener, signals::shutdown()?).await?)
     })

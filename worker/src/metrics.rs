@@ -5,13 +5,7 @@ use reprise_shared::position::TopicPartition;
 use reprise_shared::tally::{RecordCounts, RowCounts};
 
 /// Counts records and rows whose outcome entered the ledger.
-pub(crate) fn accounted(
-    at: &TopicPartition,
-    data_type: &str,
-    records: &RecordCounts,
-    produced: u64,
-    rows: &RowCounts,
-) {
+pub(crate) fn accounted(at: &TopicPartition, data_type: &str, records: &RecordCounts, produced: u64, rows: &RowCounts) {
     let label = |count: u64, name: &'static str, outcome: Option<&'static str>| {
         if count > 0 {
             let mut labels = vec![
@@ -32,9 +26,11 @@ pub(crate) fn accounted(
     ] {
         label(count, "reprise_records_total", Some(outcome));
     }
-    for (outcome, count) in
-        [("written", rows.written), ("superseded", rows.superseded), ("dead_lettered", rows.dead_lettered)]
-    {
+    for (outcome, count) in [
+        ("written", rows.written),
+        ("superseded", rows.superseded),
+        ("dead_lettered", rows.dead_lettered),
+    ] {
         label(count, "reprise_rows_total", Some(outcome));
     }
     label(produced, "reprise_rows_produced_total", None);

@@ -113,7 +113,10 @@ impl Resolver {
 
     async fn round(&self, upserts: &Arc<[Upsert]>) -> Result<(), Error> {
         let pool = self.database.pool();
-        if leases::hold(pool, LEASE, &self.worker_id, self.interval * 3).await?.is_none() {
+        if leases::hold(pool, LEASE, &self.worker_id, self.interval * 3)
+            .await?
+            .is_none()
+        {
             return Ok(());
         }
         for lookup in &self.catalog.lookups {
@@ -137,7 +140,9 @@ impl Resolver {
         let horizon = now.checked_sub(age).unwrap_or(Timestamp::MIN);
         dead_letters::park_misses_before(pool, horizon, now).await?;
         for (name, open) in dead_letters::open_misses(pool).await? {
-            let Some(data_type) = self.catalog.find_data_type(&name) else { continue };
+            let Some(data_type) = self.catalog.find_data_type(&name) else {
+                continue;
+            };
             if open > self.max_open && !self.types.is_stopped(data_type) {
                 let detail = format!("{open} open lookup misses; at most {} are kept", self.max_open);
                 self.types.stop(data_type, "LOOKUP_MISSES", &detail).await;
@@ -147,12 +152,16 @@ impl Resolver {
     }
 
     async fn resolve(&self, letter: &Resolvable, upserts: &Arc<[Upsert]>) -> Result<(), Error> {
-        let Some(data_type) = self.catalog.find_data_type(&letter.data_type) else { return Ok(()) };
+        let Some(data_type) = self.catalog.find_data_type(&letter.data_type) else {
+            return Ok(());
+        };
         let pool = self.database.pool();
         let record = dead_letters::get_record(pool, &letter.topic_id, letter.partition, letter.offset).await?;
         let now = self.clock.now();
         let Some(record) = record else {
-            return Ok(dead_letters::close(pool, &[letter.id], State::Parked, now).await.map(|_| ())?);
+            return Ok(dead_letters::close(pool, &[letter.id], State::Parked, now)
+                .await
+                .map(|_| ())?);
         };
         let rows = match self.decode(letter, data_type, &record).await? {
             Resolution::Rows(rows) => rows,
@@ -220,7 +229,10 @@ impl Resolver {
             }
         }
         let value = |wanted| {
-            values.iter().find(|(lookup, _)| *lookup == wanted).map_or("", |(_, value)| value.as_ref())
+            values
+                .iter()
+                .find(|(lookup, _)| *lookup == wanted)
+                .map_or("", |(_, value)| value.as_ref())
         };
         let mut rows = Vec::new();
         if let Err(fault) = drafts.complete(value, &mut rows) {
@@ -236,7 +248,11 @@ impl Resolver {
 
 /// Keeps the newest row of each key, in key order, as a batch does.
 fn newest(mut rows: Vec<Row>) -> Vec<Row> {
-    rows.sort_by(|a, b| a.key.cmp(&b.key).then((b.version, b.position).cmp(&(a.version, a.position))));
+    rows.sort_by(|a, b| {
+        a.key
+            .cmp(&b.key)
+            .then((b.version, b.position).cmp(&(a.version, a.position)))
+    });
     rows.dedup_by(|later, first| later.key == first.key);
     rows
 }
@@ -244,10 +260,16 @@ fn newest(mut rows: Vec<Row>) -> Vec<Row> {
 async fn write(connection: &mut MySqlConnection, upsert: &Upsert, rows: &[Row]) -> Result<(), sqlx::Error> {
     let mut rest = rows;
     while !rest.is_empty() {
-        let count = upsert.fitting(rest.iter().map(|row| upsert.row_bytes(row)), rest.len(), STATEMENT_BYTES);
+        let count = upsert.fitting(
+            rest.iter().map(|row| upsert.row_bytes(row)),
+            rest.len(),
+            STATEMENT_BYTES,
+        );
         let (part, after) = rest.split_at(count);
         let arguments = upsert.bind(part.iter(), part.iter().map(|row| upsert.row_bytes(row)).sum())?;
-        sqlx::query_with(upsert.sql(count), arguments).execute(&mut *connection).await?;
+        sqlx::query_with(upsert.sql(count), arguments)
+            .execute(&mut *connection)
+            .await?;
         rest = after;
     }
     Ok(())

@@ -25,7 +25,10 @@ pub fn shutdown() -> io::Result<CancellationToken> {
             cancelled.cancel();
         }
     };
-    #[expect(clippy::disallowed_methods, reason = "outlives every supervisor: it must still hear the second signal")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "outlives every supervisor: it must still hear the second signal"
+    )]
     tokio::spawn(wait);
     Ok(token)
 }

@@ -53,12 +53,25 @@ pub fn new(catalog: Arc<Catalog>, pool: MySqlPool, partitions: Partitions, inter
     let flags = catalog
         .data_types
         .iter()
-        .map(|data_type| Flags { in_key_off: AtomicBool::new(!data_type.in_key), ..Flags::default() })
+        .map(|data_type| Flags {
+            in_key_off: AtomicBool::new(!data_type.in_key),
+            ..Flags::default()
+        })
         .collect();
     // One slot per type is enough: a type is turned off once.
     let (mismatches, received) = mpsc::channel(catalog.data_types.len().max(1));
-    let types = Types(Arc::new(Shared { catalog, flags, pool, partitions, mismatches }));
-    let keeper = Keeper { types: types.clone(), mismatches: received, interval };
+    let types = Types(Arc::new(Shared {
+        catalog,
+        flags,
+        pool,
+        partitions,
+        mismatches,
+    }));
+    let keeper = Keeper {
+        types: types.clone(),
+        mismatches: received,
+        interval,
+    };
     (types, keeper)
 }
 
@@ -104,7 +117,8 @@ impl Types {
             _ => None,
         });
         for (partition, topic_id, completed) in owned.into_iter().flatten() {
-            self.defer(data_type, &partition, &topic_id, completed, completed, reason).await?;
+            self.defer(data_type, &partition, &topic_id, completed, completed, reason)
+                .await?;
         }
         let flags = &self.0.flags[data_type.0];
         reason.clone_into(&mut flags.reason.lock());
@@ -131,7 +145,8 @@ impl Types {
         self.refresh().await?;
         for (data_type, reason) in self.stopped() {
             if self.0.catalog.data_type(data_type).topic == partition.topic {
-                self.defer(data_type, partition, topic_id, start, start, &reason).await?;
+                self.defer(data_type, partition, topic_id, start, start, &reason)
+                    .await?;
             }
         }
         Ok(())
@@ -155,13 +170,19 @@ impl Types {
 
     async fn refresh(&self) -> sqlx::Result<()> {
         for state in stops::type_states(&self.0.pool).await? {
-            let Some(data_type) = self.0.catalog.find_data_type(&state.data_type) else { continue };
+            let Some(data_type) = self.0.catalog.find_data_type(&state.data_type) else {
+                continue;
+            };
             let flags = &self.0.flags[data_type.0];
             if state.in_key_off {
                 flags.in_key_off.store(true, Ordering::Release);
             }
             if state.stopped && !flags.stopped.load(Ordering::Acquire) {
-                tracing::warn!(data_type.name = state.data_type, stop.reason = state.reason, "data type is stopped");
+                tracing::warn!(
+                    data_type.name = state.data_type,
+                    stop.reason = state.reason,
+                    "data type is stopped"
+                );
                 self.take_effect(data_type, &state.reason).await?;
             }
         }

@@ -40,7 +40,10 @@ impl Catalog {
 
     /// Finds a data type by name.
     pub fn find_data_type(&self, name: &str) -> Option<TypeIndex> {
-        self.data_types.iter().position(|data_type| data_type.name == name).map(TypeIndex)
+        self.data_types
+            .iter()
+            .position(|data_type| data_type.name == name)
+            .map(TypeIndex)
     }
 
     /// Returns the data types of one topic, in catalog order.
@@ -129,7 +132,10 @@ impl DataType {
     /// (absent for [`VersionSource::Position`]). `Row::cells` hold exactly these. The position column follows them
     /// in the statement and comes from `Row::position`.
     pub fn insert_columns(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().map(|column| column.name.as_str()).chain(self.version.column.as_deref())
+        self.columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .chain(self.version.column.as_deref())
     }
 
     /// Returns the lookups that the columns need, each once, in ascending order.

@@ -48,8 +48,12 @@ mod tests {
 
     #[test]
     fn text_null_and_bytes_keep_their_order_and_meaning() {
-        let headers: [(&[u8], Option<&[u8]>); 4] =
-            [(b"a", Some(b"x\"y")), (b"b", None), (b"a", Some(&[0xff, 0x00])), (&[0xfe], Some(b""))];
+        let headers: [(&[u8], Option<&[u8]>); 4] = [
+            (b"a", Some(b"x\"y")),
+            (b"b", None),
+            (b"a", Some(&[0xff, 0x00])),
+            (&[0xfe], Some(b"")),
+        ];
         let json = headers_json(headers);
         assert_eq!(
             json,

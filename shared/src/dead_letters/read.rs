@@ -65,7 +65,12 @@ impl StoredRecord {
     /// Returns Kafka's timestamp in milliseconds since 1970; `None` when it has none.
     pub fn timestamp(&self) -> Option<i64> {
         let time: jiff::civil::DateTime = self.time.as_deref()?.parse().ok()?;
-        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+        Some(
+            time.to_zoned(jiff::tz::TimeZone::UTC)
+                .ok()?
+                .timestamp()
+                .as_millisecond(),
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! Deferred intervals: records of a stopped type that were passed over and are owed to a replay.
 
-use sqlx::mysql::MySqlPool;
 use sqlx::Row;
+use sqlx::mysql::MySqlPool;
 
 use crate::position::{Offset, TopicId, TopicPartition};
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use sqlx::mysql::MySqlPool;
 use sqlx::Row;
+use sqlx::mysql::MySqlPool;
 
 use crate::position::{Offset, Partition, TopicName, TopicPartition};
 

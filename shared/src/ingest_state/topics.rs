@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sqlx::mysql::MySqlPool;
 use sqlx::Row;
+use sqlx::mysql::MySqlPool;
 
 use crate::mysql::Database;
 use crate::position::{Offset, Partition, TopicGeneration, TopicId, TopicName};
@@ -90,13 +90,11 @@ pub async fn add_partition(
     start: Offset,
 ) -> sqlx::Result<()> {
     insert_start(pool, topic, generation, partition, start).await?;
-    sqlx::query(
-        "/* grow_topic */ UPDATE topic_generations SET partitions = GREATEST(partitions, ?) WHERE topic = ?",
-    )
-    .bind(u32::from(partition.0) + 1)
-    .bind(topic.as_str())
-    .execute(pool)
-    .await?;
+    sqlx::query("/* grow_topic */ UPDATE topic_generations SET partitions = GREATEST(partitions, ?) WHERE topic = ?")
+        .bind(u32::from(partition.0) + 1)
+        .bind(topic.as_str())
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
@@ -137,7 +135,10 @@ pub async fn first_start(
     .fetch_optional(pool)
     .await?;
     row.map(|row| {
-        Ok(FirstStart { position: Offset(row.try_get("start_position")?), confirmed: row.try_get("confirmed")? })
+        Ok(FirstStart {
+            position: Offset(row.try_get("start_position")?),
+            confirmed: row.try_get("confirmed")?,
+        })
     })
     .transpose()
 }

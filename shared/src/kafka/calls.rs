@@ -34,7 +34,10 @@ pub struct Calls<T> {
 
 impl<T> Clone for Calls<T> {
     fn clone(&self) -> Self {
-        Self { name: self.name, jobs: self.jobs.clone() }
+        Self {
+            name: self.name,
+            jobs: self.jobs.clone(),
+        }
     }
 }
 
@@ -43,11 +46,13 @@ impl<T: Send + Sync + 'static> Calls<T> {
     pub fn start(name: &'static str, target: Arc<T>) -> io::Result<Self> {
         // One job may wait while the thread still returns from the one before; a third is refused.
         let (jobs, queue): (Sender<Job<T>>, Receiver<Job<T>>) = crossbeam_channel::bounded(1);
-        std::thread::Builder::new().name(format!("kafka-{name}")).spawn(move || {
-            for job in queue {
-                job(&target);
-            }
-        })?;
+        std::thread::Builder::new()
+            .name(format!("kafka-{name}"))
+            .spawn(move || {
+                for job in queue {
+                    job(&target);
+                }
+            })?;
         Ok(Self { name, jobs })
     }
 

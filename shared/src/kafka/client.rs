@@ -8,7 +8,9 @@ use crate::config::KafkaConfig;
 /// tuning) come first, so that what reprise fixes wins; the config refuses to set those anyway.
 pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("topic.metadata.refresh.interval.ms", "30000").set("reconnect.backoff.max.ms", "5000");
+    config
+        .set("topic.metadata.refresh.interval.ms", "30000")
+        .set("reconnect.backoff.max.ms", "5000");
     for (key, value) in kafka.properties.iter() {
         config.set(key, value);
     }

@@ -3,7 +3,10 @@
 //! A topic that was deleted and re-created is read on from the old offset without any error, and commits against it
 //! succeed. Only its id tells.
 
-#![expect(unsafe_code, reason = "the one place that calls librdkafka directly; each block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "the one place that calls librdkafka directly; each block says why it is sound"
+)]
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
@@ -91,22 +94,37 @@ pub fn describe_topics<C: ClientContext>(
     // which copies them; all objects are freed by `Owned`, the event before the queue (reverse order of making).
     let (queue, collection) = unsafe {
         (
-            Owned::new(native::rd_kafka_queue_new(client.native_ptr()), native::rd_kafka_queue_destroy),
+            Owned::new(
+                native::rd_kafka_queue_new(client.native_ptr()),
+                native::rd_kafka_queue_destroy,
+            ),
             Owned::new(
                 native::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()),
                 native::rd_kafka_TopicCollection_destroy,
             ),
         )
     };
-    let (Some(queue), Some(collection)) = (queue, collection) else { return Err(failed) };
+    let (Some(queue), Some(collection)) = (queue, collection) else {
+        return Err(failed);
+    };
     let milliseconds = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: client, collection and queue are alive; null options mean librdkafka's defaults; the answer arrives on
     // the queue, which `rd_kafka_queue_poll` waits on for at most the limit.
     let event = unsafe {
-        native::rd_kafka_DescribeTopics(client.native_ptr(), collection.as_ptr(), std::ptr::null(), queue.as_ptr());
-        Owned::new(native::rd_kafka_queue_poll(queue.as_ptr(), milliseconds), native::rd_kafka_event_destroy)
+        native::rd_kafka_DescribeTopics(
+            client.native_ptr(),
+            collection.as_ptr(),
+            std::ptr::null(),
+            queue.as_ptr(),
+        );
+        Owned::new(
+            native::rd_kafka_queue_poll(queue.as_ptr(), milliseconds),
+            native::rd_kafka_event_destroy,
+        )
     };
-    let Some(event) = event else { return Err(Error::TimedOut(limit)) };
+    let Some(event) = event else {
+        return Err(Error::TimedOut(limit));
+    };
     // SAFETY: the event is alive.
     let code = RDKafkaErrorCode::from(unsafe { native::rd_kafka_event_error(event.as_ptr()) });
     if code != RDKafkaErrorCode::NoError {
@@ -121,7 +139,11 @@ pub fn describe_topics<C: ClientContext>(
     // SAFETY: the result lives as long as the event; librdkafka returns an array of `count` valid pointers.
     let described = unsafe {
         let array = native::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-        if array.is_null() { &[] } else { std::slice::from_raw_parts(array, count) }
+        if array.is_null() {
+            &[]
+        } else {
+            std::slice::from_raw_parts(array, count)
+        }
     };
     described.iter().map(|&topic| describe_one(topic)).collect()
 }
@@ -143,7 +165,10 @@ fn describe_one(topic: *const native::rd_kafka_TopicDescription_t) -> Result<(To
         let id = native::rd_kafka_TopicDescription_topic_id(topic);
         let text = native::rd_kafka_Uuid_base64str(id);
         if text.is_null() {
-            return Err(Error::Refused { topic: name, source: RDKafkaErrorCode::Fail });
+            return Err(Error::Refused {
+                topic: name,
+                source: RDKafkaErrorCode::Fail,
+            });
         }
         let id = TopicId::new(CStr::from_ptr(text).to_string_lossy());
         let mut partitions = 0;

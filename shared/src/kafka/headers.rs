@@ -2,7 +2,10 @@
 //!
 //! rdkafka 0.39 panics on a header whose name is not UTF-8, which would make one bad record stop a worker for ever.
 
-#![expect(unsafe_code, reason = "reads headers through librdkafka directly; each block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "reads headers through librdkafka directly; each block says why it is sound"
+)]
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -22,9 +25,8 @@ pub fn for_each(message: &BorrowedMessage<'_>, mut visit: impl FnMut(&[u8], Opti
     for index in 0.. {
         let (mut name, mut value, mut size) = (ptr::null(), ptr::null::<c_void>(), 0);
         // SAFETY: the headers belong to the message; an index beyond the last answers an error, which ends the loop.
-        let answer = unsafe {
-            native::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut size)
-        };
+        let answer =
+            unsafe { native::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut size) };
         if answer != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
             return;
         }

@@ -11,18 +11,18 @@ use reprise_shared::catalog::{
 };
 use reprise_shared::clock::Clock;
 use reprise_shared::fault::{Fault, FaultClass};
+use reprise_shared::kafka::headers::pack;
 use reprise_shared::position::{
     Offset, Partition, RowNumber, SourcePosition, TopicGeneration, TopicId, TopicName, TopicPartition,
 };
 use reprise_shared::row::{Cell, CellWriter, Row};
 use reprise_shared::tally::RowCounts;
-use reprise_worker::budget::Budget;
-use reprise_shared::kafka::headers::pack;
 use reprise_shared::whitelist::{ChangeId, Content, Head, Snapshot};
+use reprise_worker::budget::Budget;
 use reprise_worker::chunk::{Chunk, RecordIndex, Stretch};
-use reprise_worker::source::builder::{Builder, Delivered};
 use reprise_worker::lanes::{Config, End, Lanes, Setup};
 use reprise_worker::piece::{Letter, PendingRow, Piece};
+use reprise_worker::source::builder::{Builder, Delivered};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -237,7 +237,10 @@ impl Rig {
         let mut offsets_in_order = offsets.to_vec();
         offsets_in_order.sort_unstable();
         let start = Offset(offsets_in_order.first().copied().unwrap_or_default());
-        let head = Head { version: reprise_shared::whitelist::Version(1), change_id: ChangeId::new("test") };
+        let head = Head {
+            version: reprise_shared::whitelist::Version(1),
+            change_id: ChangeId::new("test"),
+        };
         let whitelist = Arc::new(Snapshot::new(&[], Content::new(head)));
         let mut builder = Builder::new(start, whitelist, Duration::ZERO);
         let mut headers = Vec::new();
@@ -255,7 +258,10 @@ impl Rig {
         let chunk = builder.seal(self.stretch.clone(), 0, self.budget.clone());
         chunk.count(|outcome| {
             for offset in offsets {
-                outcome.saw(data_type, Offset(*offset), 1_700_000_000_000).records.processed += 1;
+                outcome
+                    .saw(data_type, Offset(*offset), 1_700_000_000_000)
+                    .records
+                    .processed += 1;
             }
         });
         chunk

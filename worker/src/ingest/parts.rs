@@ -63,13 +63,21 @@ pub(super) fn start(
     supervisor: &Supervisor,
     ready: Ready,
 ) -> Result<Parts, Error> {
-    let Ready { database, redis, whitelist, lookups } = ready;
+    let Ready {
+        database,
+        redis,
+        whitelist,
+        lookups,
+    } = ready;
     let ingest = &config.ingest;
     let shutdown = supervisor.shutdown_token();
     let abandon = CancellationToken::new();
     let worker_id = uuid::Uuid::now_v7().simple().to_string();
     let partitions = Partitions::default();
-    let budget = Arc::new(Budget::new(ingest.max_rows_in_flight, bytes(ingest.max_bytes_in_flight)));
+    let budget = Arc::new(Budget::new(
+        ingest.max_rows_in_flight,
+        bytes(ingest.max_bytes_in_flight),
+    ));
     let backlog = Arc::new(Backlog::default());
     let plans = Arc::new(Plans::compile(Arc::clone(&catalog)).map_err(Error::Plan)?);
     let payload_limits = decode::Limits {
@@ -79,11 +87,20 @@ pub(super) fn start(
     };
 
     let pool = database.pool().clone();
-    let (types, keeper) =
-        types::new(Arc::clone(&catalog), pool.clone(), partitions.clone(), ingest.type_states_poll);
+    let (types, keeper) = types::new(
+        Arc::clone(&catalog),
+        pool.clone(),
+        partitions.clone(),
+        ingest.type_states_poll,
+    );
     task(supervisor, "type states", OnCancel::Abort, keeper.run(shutdown.clone()));
     let (reporter, exchange) = lookup_changes::new(Arc::clone(&catalog), lookups.clone(), redis.clone());
-    task(supervisor, "lookup changes", OnCancel::Abort, exchange.run(shutdown.clone()));
+    task(
+        supervisor,
+        "lookup changes",
+        OnCancel::Abort,
+        exchange.run(shutdown.clone()),
+    );
     let (refreshing, token) = (lookups.clone(), shutdown.clone());
     task(supervisor, "lookups", OnCancel::Abort, async move {
         if let Some(Err(error)) = token.run_until_cancelled(refreshing.preload()).await {
@@ -92,7 +109,10 @@ pub(super) fn start(
         refreshing.run(token).await;
     });
 
-    let control = Control { types: types.clone(), lookup_changes: reporter };
+    let control = Control {
+        types: types.clone(),
+        lookup_changes: reporter,
+    };
     let (lanes, lane_tasks) = Lanes::new(lanes::Setup {
         catalog: Arc::clone(&catalog),
         config: config.lanes.clone(),
@@ -102,8 +122,14 @@ pub(super) fn start(
         control: Arc::new(control),
         clock: clock.clone(),
     })
-    .map_err(|error| Error::Setting { what: "mysql.url", source: Box::new(error) })?;
-    let lanes_drained = lane_tasks.into_iter().map(|lane| run_lane(supervisor, lane, abandon.clone())).collect();
+    .map_err(|error| Error::Setting {
+        what: "mysql.url",
+        source: Box::new(error),
+    })?;
+    let lanes_drained = lane_tasks
+        .into_iter()
+        .map(|lane| run_lane(supervisor, lane, abandon.clone()))
+        .collect();
 
     let (chunks, decode_queue) = crossbeam_channel::bounded(ingest.decode_queue);
     let stage = Stage {
@@ -142,7 +168,12 @@ pub(super) fn start(
         start_at: ingest.start_at,
         commands: commands.clone(),
     };
-    task(supervisor, "admission", OnCancel::Abort, admission.run(events, shutdown.clone()));
+    task(
+        supervisor,
+        "admission",
+        OnCancel::Abort,
+        admission.run(events, shutdown.clone()),
+    );
     let progress = Progress {
         catalog: Arc::clone(&catalog),
         partitions: partitions.clone(),
@@ -171,7 +202,12 @@ pub(super) fn start(
         park_after: ingest.park_misses_after,
         max_open: ingest.max_open_misses,
     };
-    task(supervisor, "lookup misses", OnCancel::Wait, resolver.run(shutdown.clone()));
+    task(
+        supervisor,
+        "lookup misses",
+        OnCancel::Wait,
+        resolver.run(shutdown.clone()),
+    );
 
     let wiring = Wiring {
         partitions: partitions.clone(),
@@ -185,8 +221,13 @@ pub(super) fn start(
         clock: clock.clone(),
     };
     let intake = Intake::new(types.clone(), payload_limits.max_payload);
-    let reader =
-        Reader::new(Arc::clone(&consumer), wiring, intake, TopicPlan::compile(&catalog), ingest.drain);
+    let reader = Reader::new(
+        Arc::clone(&consumer),
+        wiring,
+        intake,
+        TopicPlan::compile(&catalog),
+        ingest.drain,
+    );
     let failed = shutdown.clone();
     let work = move || {
         let ended = reader.run();
@@ -196,10 +237,39 @@ pub(super) fn start(
     };
     let reader = thread::spawn("reader", work).map_err(Error::Thread)?;
 
-    let beat = watch::Beat::new(redis, ingest.heartbeat, worker_id, &catalog, whitelist, partitions, clock);
-    let watch = watch::Watch::new(beat.clone(), &readiness, types, Arc::clone(&consumer), ingest.stall_after);
-    task(supervisor, "heartbeat", OnCancel::Abort, watch.run(ingest.heartbeat, shutdown));
-    Ok(Parts { commands, reader, decoders, lanes, lanes_drained, abandon, consumer, readiness, beat })
+    let beat = watch::Beat::new(
+        redis,
+        ingest.heartbeat,
+        worker_id,
+        &catalog,
+        whitelist,
+        partitions,
+        clock,
+    );
+    let watch = watch::Watch::new(
+        beat.clone(),
+        &readiness,
+        types,
+        Arc::clone(&consumer),
+        ingest.stall_after,
+    );
+    task(
+        supervisor,
+        "heartbeat",
+        OnCancel::Abort,
+        watch.run(ingest.heartbeat, shutdown),
+    );
+    Ok(Parts {
+        commands,
+        reader,
+        decoders,
+        lanes,
+        lanes_drained,
+        abandon,
+        consumer,
+        readiness,
+        beat,
+    })
 }
 
 /// Spawns a part that ends only with the worker.

@@ -38,8 +38,8 @@ pub(super) async fn wait(
     shutdown: &CancellationToken,
 ) -> Result<Option<Ready>, Error> {
     let setting = |what, source| Error::Setting { what, source };
-    let database = Database::new(&config.database(), clock.clone())
-        .map_err(|error| setting("mysql.url", Box::new(error)))?;
+    let database =
+        Database::new(&config.database(), clock.clone()).map_err(|error| setting("mysql.url", Box::new(error)))?;
     let latch = readiness.latch("mysql");
     latch.unready("not reached yet");
     loop {
@@ -51,31 +51,61 @@ pub(super) async fn wait(
                 latch.unready(reason);
             }
         }
-        if shutdown.run_until_cancelled(tokio::time::sleep(RETRY_AFTER)).await.is_none() {
+        if shutdown
+            .run_until_cancelled(tokio::time::sleep(RETRY_AFTER))
+            .await
+            .is_none()
+        {
             return Ok(None);
         }
     }
     latch.ready();
 
-    let settings = config.redis_settings().map_err(|error| setting("redis", Box::new(error)))?;
+    let settings = config
+        .redis_settings()
+        .map_err(|error| setting("redis", Box::new(error)))?;
     let redis = Redis::open(settings).map_err(|error| setting("redis.url", Box::new(error)))?;
     let latch = readiness.latch("whitelist");
     latch.unready("unknown: redis was not reached, or its whitelist was never set");
-    let names = catalog.data_types.iter().map(|data_type| data_type.name.clone()).collect();
-    let watching = whitelist::Config { poll: config.ingest.whitelist_poll, ..whitelist::Config::default() };
+    let names = catalog
+        .data_types
+        .iter()
+        .map(|data_type| data_type.name.clone())
+        .collect();
+    let watching = whitelist::Config {
+        poll: config.ingest.whitelist_poll,
+        ..whitelist::Config::default()
+    };
     let (watcher, handle) = whitelist::Watcher::new(redis.clone(), names, watching, clock.clone());
     let token = shutdown.clone();
     supervisor.spawn("whitelist", OnError::ShutDown, OnCancel::Abort, async move {
         watcher.run(token).await;
         Ok::<_, Error>(())
     });
-    let Some(known) = handle.wait_known(shutdown).await else { return Ok(None) };
-    tracing::info!(whitelist.version = known.version().0, ids = known.len(), "whitelist known");
+    let Some(known) = handle.wait_known(shutdown).await else {
+        return Ok(None);
+    };
+    tracing::info!(
+        whitelist.version = known.version().0,
+        ids = known.len(),
+        "whitelist known"
+    );
     latch.ready();
 
     let limits = enrich::Limits::default();
-    let lookups = Lookups::new(catalog, database.pool().clone(), clock.clone(), supervisor.clone(), limits);
-    Ok(Some(Ready { database, redis, whitelist: handle, lookups }))
+    let lookups = Lookups::new(
+        catalog,
+        database.pool().clone(),
+        clock.clone(),
+        supervisor.clone(),
+        limits,
+    );
+    Ok(Some(Ready {
+        database,
+        redis,
+        whitelist: handle,
+        lookups,
+    }))
 }
 
 enum Checked {
@@ -85,12 +115,16 @@ enum Checked {
 
 /// Checks schema and tables. Only what the server answered can refuse the start; no answer is an outage.
 async fn check(database: &Database, catalog: &Catalog) -> Result<(), Checked> {
-    mysql::check_schema(database.pool()).await.map_err(|error| match error {
-        older @ mysql::MigrationError::Older { .. } => Checked::Refused(Error::Schema(older)),
-        other => Checked::Later(chain(&other).to_string()),
-    })?;
-    tables::check(database.pool(), catalog).await.map_err(|error| match error {
-        faults @ tables::Error::Faults(_) => Checked::Refused(Error::Tables(faults)),
-        other => Checked::Later(chain(&other).to_string()),
-    })
+    mysql::check_schema(database.pool())
+        .await
+        .map_err(|error| match error {
+            older @ mysql::MigrationError::Older { .. } => Checked::Refused(Error::Schema(older)),
+            other => Checked::Later(chain(&other).to_string()),
+        })?;
+    tables::check(database.pool(), catalog)
+        .await
+        .map_err(|error| match error {
+            faults @ tables::Error::Faults(_) => Checked::Refused(Error::Tables(faults)),
+            other => Checked::Later(chain(&other).to_string()),
+        })
 }

@@ -32,7 +32,10 @@ pub(super) async fn in_order(mut parts: Parts, limit: Duration) -> Result<(), Er
     })
     .await;
     if drained.is_err() {
-        tracing::warn!(?limit, "not everything in flight was finished; the next owner does it again");
+        tracing::warn!(
+            ?limit,
+            "not everything in flight was finished; the next owner does it again"
+        );
     }
     parts.abandon.cancel();
     parts.lanes.close();

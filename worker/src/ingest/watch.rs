@@ -41,7 +41,10 @@ impl Beat {
         clock: Clock,
     ) -> Self {
         let now = clock.now();
-        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        let host = nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .unwrap_or_default();
         let template = Arc::new(Heartbeat {
             worker,
             role: Role::Ingest,
@@ -59,7 +62,13 @@ impl Beat {
             partitions: Vec::new(),
             partitions_left_out: 0,
         });
-        Self { store: Store::new(redis, interval), template, whitelist, partitions, clock }
+        Self {
+            store: Store::new(redis, interval),
+            template,
+            whitelist,
+            partitions,
+            clock,
+        }
     }
 
     async fn send(&self, partitions: Vec<heartbeat::Partition>) {
@@ -69,10 +78,17 @@ impl Beat {
             status: state.status,
             applied: state.applied,
             oldest_in_flight: in_flight.into_iter().flatten().min(),
-            age_ms: self.whitelist.age().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            age_ms: self
+                .whitelist
+                .age()
+                .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         };
-        let beat =
-            Heartbeat { sent_at: self.clock.now(), whitelist, partitions, ..Heartbeat::clone(&self.template) };
+        let beat = Heartbeat {
+            sent_at: self.clock.now(),
+            whitelist,
+            partitions,
+            ..Heartbeat::clone(&self.template)
+        };
         if let Err(error) = self.store.send(beat).await {
             tracing::debug!(error = %chain(&error), "send heartbeat");
         }
@@ -106,7 +122,15 @@ impl Watch {
         stall_after: Duration,
     ) -> Self {
         let (whitelist, partitions) = (readiness.latch("whitelist freshness"), readiness.latch("partitions"));
-        Self { beat, whitelist, partitions, types, consumer, stall_after, moved: HashMap::new() }
+        Self {
+            beat,
+            whitelist,
+            partitions,
+            types,
+            consumer,
+            stall_after,
+            moved: HashMap::new(),
+        }
     }
 
     /// Works until shutdown. Cancel-safe.
@@ -150,7 +174,8 @@ impl Watch {
             };
             (partition.clone(), position, behind, line)
         });
-        self.moved.retain(|partition, _| lines.iter().any(|(known, ..)| known == partition));
+        self.moved
+            .retain(|partition, _| lines.iter().any(|(known, ..)| known == partition));
         let mut troubles = Vec::new();
         for (partition, position, behind, line) in &lines {
             let topic = partition.topic.as_str();

@@ -19,7 +19,11 @@ pub struct Queue {
 impl Queue {
     /// Makes an empty queue at a position.
     pub fn starting_at(position: Offset) -> Self {
-        Self { chunks: VecDeque::new(), completed: position, delivered: position }
+        Self {
+            chunks: VecDeque::new(),
+            completed: position,
+            delivered: position,
+        }
     }
 
     /// Adds the next chunk.
@@ -55,7 +59,11 @@ impl Queue {
 
     /// Takes the complete chunks at the front, as far as they end at or below `limit`.
     pub fn take_completed(&mut self, limit: Offset) -> Vec<Arc<Completion>> {
-        let ready = self.chunks.iter().take_while(|chunk| chunk.end <= limit && chunk.is_complete()).count();
+        let ready = self
+            .chunks
+            .iter()
+            .take_while(|chunk| chunk.end <= limit && chunk.is_complete())
+            .count();
         let taken: Vec<_> = self.chunks.drain(..ready).collect();
         if let Some(last) = taken.last() {
             self.completed = last.end;

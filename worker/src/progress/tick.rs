@@ -61,7 +61,14 @@ impl Finish {
     /// monotonic clock.
     pub fn new(partitions: Vec<TopicPartition>, deadline: Duration) -> (Self, Receiver<bool>) {
         let (done, finished) = crossbeam_channel::bounded(1);
-        (Self { partitions, deadline, done }, finished)
+        (
+            Self {
+                partitions,
+                deadline,
+                done,
+            },
+            finished,
+        )
     }
 }
 
@@ -146,13 +153,17 @@ impl Progress {
         let chosen = |partition: &TopicPartition| request.partitions.contains(partition);
         let mut done = false;
         while !done && self.clock.monotonic() < request.deadline {
-            let waiting = self.partitions.view(|partition, owned| chosen(partition) && !owned.queue.all_complete());
+            let waiting = self
+                .partitions
+                .view(|partition, owned| chosen(partition) && !owned.queue.all_complete());
             if waiting.contains(&true) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
                 continue;
             }
             let left = request.deadline.saturating_sub(self.clock.monotonic());
-            done = tokio::time::timeout(left, self.tick(runs, chosen)).await.unwrap_or(false);
+            done = tokio::time::timeout(left, self.tick(runs, chosen))
+                .await
+                .unwrap_or(false);
             if !done {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -200,8 +211,12 @@ impl Progress {
         topics.sort_unstable();
         topics.dedup();
         let limit = self.limits.call;
-        let answer =
-            self.calls.call(limit, move |consumer| describe_topics(consumer.client(), &topics, limit)).await;
+        let answer = self
+            .calls
+            .call(limit, move |consumer| {
+                describe_topics(consumer.client(), &topics, limit)
+            })
+            .await;
         let described = match answer {
             Ok(Ok(described)) => described,
             Ok(Err(error)) => {
@@ -229,7 +244,10 @@ impl Progress {
                 // It is not taken below either, so nothing of it moves; the next tick finds the same.
                 tracing::warn!(%error, partition = %one.partition, "record a stopped partition");
             }
-            let _ = self.commands.send(Command::Stop { partition: one.partition, epoch: one.epoch });
+            let _ = self.commands.send(Command::Stop {
+                partition: one.partition,
+                epoch: one.epoch,
+            });
         }
         *delivered = kept;
         true
@@ -239,21 +257,38 @@ impl Progress {
     async fn take(&self, runs: &mut Runs, one: &Delivered) -> bool {
         let taken = self.partitions.with(&one.partition, one.epoch, |owned| {
             let from = owned.queue.completed();
-            (from, owned.queue.take_completed(one.delivered), owned.queue.completed() >= one.delivered)
+            (
+                from,
+                owned.queue.take_completed(one.delivered),
+                owned.queue.completed() >= one.delivered,
+            )
         });
-        let Some((from, chunks, whole)) = taken else { return true };
+        let Some((from, chunks, whole)) = taken else {
+            return true;
+        };
         let Some(last) = chunks.last() else { return whole };
-        let run = runs
-            .entry((one.partition.clone(), one.epoch))
-            .or_insert_with(|| Run { ledger: self.new_ledger(one), stretch: Arc::clone(&one.stretch) });
+        let run = runs.entry((one.partition.clone(), one.epoch)).or_insert_with(|| Run {
+            ledger: self.new_ledger(one),
+            stretch: Arc::clone(&one.stretch),
+        });
         for (data_type, reason) in self.types.stopped() {
             let defers = |chunk: &Arc<crate::chunk::Completion>| {
-                chunk.tallies().iter().any(|(of, tally)| *of == Some(data_type) && tally.records.deferred > 0)
+                chunk
+                    .tallies()
+                    .iter()
+                    .any(|(of, tally)| *of == Some(data_type) && tally.records.deferred > 0)
             };
             if chunks.iter().any(defers) {
                 // Before the ledger may say so, the interval is on record as owed (durable, so try until it is).
                 crate::types::retry("defer interval", || {
-                    self.types.defer(data_type, &one.partition, &one.stretch.topic_id, from, last.end, &reason)
+                    self.types.defer(
+                        data_type,
+                        &one.partition,
+                        &one.stretch.topic_id,
+                        from,
+                        last.end,
+                        &reason,
+                    )
                 })
                 .await;
             }
@@ -273,7 +308,12 @@ impl Progress {
             topic_id: one.stretch.topic_id.clone(),
             run: RunId::new(uuid::Uuid::now_v7().simple().to_string()),
         };
-        let names = self.catalog.data_types.iter().map(|data_type| data_type.name.clone()).collect();
+        let names = self
+            .catalog
+            .data_types
+            .iter()
+            .map(|data_type| data_type.name.clone())
+            .collect();
         PartitionLedger::new(identity, names, self.limits.ledger)
     }
 
@@ -316,15 +356,18 @@ impl Progress {
             .filter(|(place, run)| chosen(&place.0) && !run.stretch.abandoned.load(Ordering::Acquire))
             .filter_map(|((partition, epoch), run)| {
                 let durable = run.ledger.durable_end()?;
-                let behind =
-                    self.partitions.with(partition, *epoch, |owned| owned.committed.is_none_or(|known| known < durable));
+                let behind = self.partitions.with(partition, *epoch, |owned| {
+                    owned.committed.is_none_or(|known| known < durable)
+                });
                 (behind == Some(true)).then(|| (partition.clone(), *epoch, durable))
             })
             .collect();
         if due.is_empty() {
             return true;
         }
-        let positions = due.iter().map(|(at, _, durable)| (at, rdkafka::Offset::Offset(durable.to_kafka())));
+        let positions = due
+            .iter()
+            .map(|(at, _, durable)| (at, rdkafka::Offset::Offset(durable.to_kafka())));
         let positions = match list(positions) {
             Ok(positions) => positions,
             Err(error) => {
@@ -333,10 +376,15 @@ impl Progress {
             }
         };
         let limit = self.limits.call;
-        match self.commits.call(limit, move |consumer| consumer.commit(&positions, CommitMode::Sync)).await {
+        match self
+            .commits
+            .call(limit, move |consumer| consumer.commit(&positions, CommitMode::Sync))
+            .await
+        {
             Ok(Ok(())) => {
                 for (partition, epoch, durable) in due {
-                    self.partitions.with(&partition, epoch, |owned| owned.committed = Some(durable));
+                    self.partitions
+                        .with(&partition, epoch, |owned| owned.committed = Some(durable));
                 }
                 true
             }

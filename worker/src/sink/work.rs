@@ -1,9 +1,9 @@
 //! What a lane hands to its writer: a sealed batch of one type and the letters that go with it.
 
 use reprise_shared::catalog::{Catalog, DataType, TypeIndex};
-use reprise_shared::kafka::headers::unpack;
 use reprise_shared::dead_letters::{NewLetter, RecordBytes, headers_json};
 use reprise_shared::fault::FaultClass;
+use reprise_shared::kafka::headers::unpack;
 use reprise_shared::position::RowNumber;
 use reprise_shared::row::Row;
 use reprise_shared::tally::RowCounts;

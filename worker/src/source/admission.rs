@@ -16,8 +16,8 @@ use reprise_shared::ingest_state::stops::{self, PartitionStop, PartitionStopReas
 use reprise_shared::ingest_state::topics;
 use reprise_shared::kafka::calls::{self, Calls};
 use reprise_shared::kafka::describe::{self, Described, describe_topics};
-use reprise_shared::position::{Offset, Partition, TopicGeneration, TopicId, TopicName, TopicPartition};
 use reprise_shared::mysql::Database;
+use reprise_shared::position::{Offset, Partition, TopicGeneration, TopicId, TopicName, TopicPartition};
 use sqlx::mysql::MySqlPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +66,11 @@ enum Error {
 
 /// What admission found.
 enum Verdict {
-    Read { topic_id: TopicId, generation: TopicGeneration, start: Offset },
+    Read {
+        topic_id: TopicId,
+        generation: TopicGeneration,
+        start: Offset,
+    },
     Stop(PartitionStop),
 }
 
@@ -109,7 +113,9 @@ impl Admission {
             }
             while let Ok(event) = events.try_recv() {
                 match event {
-                    Event::Assigned { partition, epoch } => { pending.insert(partition, epoch); }
+                    Event::Assigned { partition, epoch } => {
+                        pending.insert(partition, epoch);
+                    }
                     Event::CheckPositions => check = true,
                 }
             }
@@ -142,7 +148,11 @@ impl Admission {
             return Ok(());
         }
         match self.judge(partition).await? {
-            Verdict::Read { topic_id, generation, start } => {
+            Verdict::Read {
+                topic_id,
+                generation,
+                start,
+            } => {
                 self.types.admit(partition, &topic_id, start).await?;
                 stops::clear_partition_stop(&self.pool, &partition.topic, partition.partition).await?;
                 let stretch = Arc::new(Stretch {
@@ -151,7 +161,12 @@ impl Admission {
                     generation,
                     abandoned: AtomicBool::new(false),
                 });
-                self.tell(Command::Admit { partition: partition.clone(), epoch, stretch, start });
+                self.tell(Command::Admit {
+                    partition: partition.clone(),
+                    epoch,
+                    stretch,
+                    start,
+                });
             }
             Verdict::Stop(stop) => self.stop(partition, epoch, stop).await?,
         }
@@ -159,14 +174,12 @@ impl Admission {
     }
 
     /// Stops a partition: on record first, then in this worker.
-    pub(crate) async fn stop(
-        &self,
-        partition: &TopicPartition,
-        epoch: Epoch,
-        stop: PartitionStop,
-    ) -> sqlx::Result<()> {
+    pub(crate) async fn stop(&self, partition: &TopicPartition, epoch: Epoch, stop: PartitionStop) -> sqlx::Result<()> {
         stop_partition(&self.pool, &self.partitions, partition, epoch, stop).await?;
-        self.tell(Command::Stop { partition: partition.clone(), epoch });
+        self.tell(Command::Stop {
+            partition: partition.clone(),
+            epoch,
+        });
         Ok(())
     }
 
@@ -199,7 +212,11 @@ impl Admission {
         let generation = accepted.generation;
         if let Some(committed) = self.committed(partition).await? {
             return Ok(match judge_position(committed, low, high) {
-                Ok(()) => Verdict::Read { topic_id, generation, start: committed },
+                Ok(()) => Verdict::Read {
+                    topic_id,
+                    generation,
+                    start: committed,
+                },
                 Err(stop) => Verdict::Stop(stop),
             });
         }
@@ -225,14 +242,21 @@ impl Admission {
         }
         self.commit_start(partition, start).await?;
         topics::confirm_start(&self.pool, topic, generation, partition.partition).await?;
-        Ok(Verdict::Read { topic_id, generation, start })
+        Ok(Verdict::Read {
+            topic_id,
+            generation,
+            start,
+        })
     }
 
     /// Accepts a topic that was never read: the start of every partition is resolved now, once for the fleet.
     async fn accept(&self, topic: &TopicName, topic_id: &TopicId, count: usize) -> Result<(), Error> {
         let mut starts = Vec::with_capacity(count);
         for number in 0..u16::try_from(count).unwrap_or(u16::MAX) {
-            let partition = TopicPartition { topic: topic.clone(), partition: Partition(number) };
+            let partition = TopicPartition {
+                topic: topic.clone(),
+                partition: Partition(number),
+            };
             let (low, high) = self.watermarks(&partition).await?;
             let start = match self.start_at {
                 StartAt::Earliest => low,
@@ -259,7 +283,9 @@ impl Admission {
         let asked = topic.clone();
         let mut described = self
             .calls
-            .call(CALL_LIMIT, move |consumer| describe_topics(consumer.client(), &[asked], CALL_LIMIT))
+            .call(CALL_LIMIT, move |consumer| {
+                describe_topics(consumer.client(), &[asked], CALL_LIMIT)
+            })
             .await??;
         Ok(described.remove(topic).unwrap_or(Described::Missing))
     }
@@ -280,8 +306,12 @@ impl Admission {
 
     async fn committed(&self, partition: &TopicPartition) -> Result<Option<Offset>, Error> {
         let asked = list([(partition, rdkafka::Offset::Invalid)])?;
-        let answer =
-            self.calls.call(CALL_LIMIT, move |consumer| consumer.committed_offsets(asked, CALL_LIMIT)).await??;
+        let answer = self
+            .calls
+            .call(CALL_LIMIT, move |consumer| {
+                consumer.committed_offsets(asked, CALL_LIMIT)
+            })
+            .await??;
         let elements = answer.elements();
         let element = elements.first().ok_or_else(|| Error::Incomplete(partition.clone()))?;
         element.error()?;
@@ -293,7 +323,9 @@ impl Admission {
 
     async fn commit_start(&self, partition: &TopicPartition, start: Offset) -> Result<(), Error> {
         let start = list([(partition, rdkafka::Offset::Offset(start.to_kafka()))])?;
-        self.calls.call(CALL_LIMIT, move |consumer| consumer.commit(&start, CommitMode::Sync)).await??;
+        self.calls
+            .call(CALL_LIMIT, move |consumer| consumer.commit(&start, CommitMode::Sync))
+            .await??;
         Ok(())
     }
 

@@ -95,7 +95,9 @@ impl Builder {
         }
         let payload_size = record.payload.map_or(0, <[u8]>::len);
         let key = record.key.map(|key| append(&mut self.data, key));
-        let payload = record.payload.map(|payload| append(&mut self.data, &payload[..payload.len().min(max_payload)]));
+        let payload = record
+            .payload
+            .map(|payload| append(&mut self.data, &payload[..payload.len().min(max_payload)]));
         let headers = append(&mut self.data, record.headers);
         self.kept.push(KeptRecord {
             offset: record.offset,

@@ -85,7 +85,12 @@ impl Gate {
         for partition in changes.pause {
             self.paused.remove(&partition);
         }
-        self.paused.extend(changes.resume.into_iter().filter(|partition| self.assigned.contains(partition)));
+        self.paused.extend(
+            changes
+                .resume
+                .into_iter()
+                .filter(|partition| self.assigned.contains(partition)),
+        );
     }
 }
 
@@ -96,7 +101,10 @@ mod tests {
     use super::*;
 
     fn partition(number: u16) -> TopicPartition {
-        TopicPartition { topic: TopicName::new("fund-data"), partition: Partition(number) }
+        TopicPartition {
+            topic: TopicName::new("fund-data"),
+            partition: Partition(number),
+        }
     }
 
     #[test]

@@ -43,7 +43,12 @@ pub struct Intake {
 impl Intake {
     /// Makes an intake; payloads above `max_payload` bytes are cut there and become dead letters.
     pub fn new(types: Types, max_payload: usize) -> Self {
-        Self { types, sampler: Sampler::default(), max_payload, headers: Vec::new() }
+        Self {
+            types,
+            sampler: Sampler::default(),
+            max_payload,
+            headers: Vec::new(),
+        }
     }
 
     /// Takes one record into the partition's open chunk, if there is one. `headers` calls back for each header of the
@@ -54,15 +59,18 @@ impl Intake {
         record: Delivered<'_>,
         headers: impl Fn(&mut dyn FnMut(&[u8], Option<&[u8]>)),
     ) {
-        let Some(builder) = open.builder.as_mut().filter(|_| record.offset >= open.expected) else { return };
+        let Some(builder) = open.builder.as_mut().filter(|_| record.offset >= open.expected) else {
+            return;
+        };
         open.expected = record.offset.next();
 
         let mut matching = open.plan.begin();
         headers(&mut |name, value| matching.header(name, value));
         let (data_type, step) = match matching.finish() {
-            Match::Type(data_type) => {
-                (Some(data_type), step(&self.types, &mut self.sampler, builder.whitelist(), data_type, &record))
-            }
+            Match::Type(data_type) => (
+                Some(data_type),
+                step(&self.types, &mut self.sampler, builder.whitelist(), data_type, &record),
+            ),
             Match::ByField if record.payload.is_some() => (None, Step::Decode { audit_only: false }),
             Match::None if record.payload.is_some() && open.plan.unmatched == Unmatched::DeadLetter => {
                 (None, Step::Decode { audit_only: false })
@@ -77,7 +85,10 @@ impl Intake {
             Step::Decode { audit_only } => {
                 self.headers.clear();
                 headers(&mut |name, value| kafka::headers::pack(name, value, &mut self.headers));
-                let record = Delivered { headers: &self.headers, ..record };
+                let record = Delivered {
+                    headers: &self.headers,
+                    ..record
+                };
                 builder.keep(data_type, record, audit_only, self.max_payload);
             }
         }

@@ -17,9 +17,19 @@ impl Lag {
         for (topic, of_topic) in &statistics.topics {
             for (number, partition) in &of_topic.partitions {
                 // With read_committed the end is the last stable offset.
-                let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+                let end = if partition.ls_offset >= 0 {
+                    partition.ls_offset
+                } else {
+                    partition.hi_offset
+                };
                 if let (Some(number), Some(end)) = (Partition::from_kafka(*number), Offset::from_kafka(end)) {
-                    ends.insert(TopicPartition { topic: TopicName::new(topic), partition: number }, end);
+                    ends.insert(
+                        TopicPartition {
+                            topic: TopicName::new(topic),
+                            partition: number,
+                        },
+                        end,
+                    );
                 }
             }
         }

@@ -44,7 +44,8 @@ impl TopicPlan {
                     match &data_type.matcher {
                         None => plan.only = Some(index),
                         Some(Matcher::Header { name, equals }) => {
-                            plan.headers.push((name.as_bytes().into(), equals.as_bytes().into(), index));
+                            plan.headers
+                                .push((name.as_bytes().into(), equals.as_bytes().into(), index));
                         }
                         Some(Matcher::Field { .. }) => plan.by_field = true,
                     }
@@ -56,7 +57,10 @@ impl TopicPlan {
 
     /// Starts matching one record.
     pub fn begin(&self) -> Matching<'_> {
-        Matching { plan: self, found: None }
+        Matching {
+            plan: self,
+            found: None,
+        }
     }
 }
 

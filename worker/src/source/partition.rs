@@ -71,7 +71,12 @@ impl Partitions {
         let mut table = self.0.lock();
         table.next_epoch += 1;
         let epoch = Epoch(table.next_epoch);
-        let owned = Owned { epoch, state: State::Admitting, queue: Queue::default(), committed: None };
+        let owned = Owned {
+            epoch,
+            state: State::Admitting,
+            queue: Queue::default(),
+            committed: None,
+        };
         table.owned.insert(partition, owned);
         epoch
     }
@@ -87,7 +92,12 @@ impl Partitions {
 
     /// Works on one partition of one assignment; `None` when it is not owned under that epoch any more.
     pub fn with<R>(&self, partition: &TopicPartition, epoch: Epoch, work: impl FnOnce(&mut Owned) -> R) -> Option<R> {
-        self.0.lock().owned.get_mut(partition).filter(|owned| owned.epoch == epoch).map(work)
+        self.0
+            .lock()
+            .owned
+            .get_mut(partition)
+            .filter(|owned| owned.epoch == epoch)
+            .map(work)
     }
 
     /// Marks a partition as read from `start` on.
@@ -132,6 +142,11 @@ impl Partitions {
 
     /// Lists all owned partitions through `view`.
     pub fn view<R>(&self, mut view: impl FnMut(&TopicPartition, &Owned) -> R) -> Vec<R> {
-        self.0.lock().owned.iter().map(|(partition, owned)| view(partition, owned)).collect()
+        self.0
+            .lock()
+            .owned
+            .iter()
+            .map(|(partition, owned)| view(partition, owned))
+            .collect()
     }
 }

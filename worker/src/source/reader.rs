@@ -125,7 +125,17 @@ impl Reader {
     ) -> Self {
         let plans = plans.into_iter().map(Arc::new).collect();
         let (gate, open, waiting) = (Gate::default(), Vec::new(), Vec::new());
-        Self { consumer, wiring, intake, plans, gate, open, last: 0, waiting, drain_limit }
+        Self {
+            consumer,
+            wiring,
+            intake,
+            plans,
+            gate,
+            open,
+            last: 0,
+            waiting,
+            drain_limit,
+        }
     }
 
     /// Polls until told to end. Returns after the owned partitions were drained and committed as far as possible.
@@ -175,7 +185,9 @@ impl Reader {
         if self.open[place].builder.as_ref().is_some_and(Builder::is_full) {
             self.seal(place)?;
         }
-        let Some(offset) = Offset::from_kafka(message.offset()) else { return Ok(()) };
+        let Some(offset) = Offset::from_kafka(message.offset()) else {
+            return Ok(());
+        };
         let record = Delivered {
             offset,
             timestamp: message.timestamp().to_millis().unwrap_or(-1),
@@ -223,10 +235,16 @@ impl Reader {
     /// Seals an open chunk and hands it on.
     fn seal(&mut self, place: usize) -> Result<(), Error> {
         let open = &mut self.open[place];
-        let Some(builder) = open.builder.take() else { return Ok(()) };
+        let Some(builder) = open.builder.take() else {
+            return Ok(());
+        };
         let delivered_at = self.wiring.clock.now().as_millisecond();
         let chunk = builder.seal(Arc::clone(&open.stretch), delivered_at, Arc::clone(&self.wiring.budget));
-        if self.wiring.partitions.queue(&open.partition, open.epoch, chunk.completion()) {
+        if self
+            .wiring
+            .partitions
+            .queue(&open.partition, open.epoch, chunk.completion())
+        {
             self.waiting.push(chunk);
             self.hand_on(PATIENCE)?;
         }
@@ -277,7 +295,14 @@ impl Reader {
         };
         if hold != self.gate.is_held() {
             let (rows, bytes) = self.wiring.budget.in_flight();
-            tracing::info!(hold, rows, bytes, waiting = self.waiting.len(), whitelist.known = known, "intake");
+            tracing::info!(
+                hold,
+                rows,
+                bytes,
+                waiting = self.waiting.len(),
+                whitelist.known = known,
+                "intake"
+            );
             self.gate.hold(hold);
         }
         self.apply_gate();
@@ -308,7 +333,12 @@ impl Reader {
     fn commands(&mut self) -> bool {
         while let Ok(command) = self.wiring.commands.try_recv() {
             match command {
-                Command::Admit { partition, epoch, stretch, start } => self.admit(partition, epoch, stretch, start),
+                Command::Admit {
+                    partition,
+                    epoch,
+                    stretch,
+                    start,
+                } => self.admit(partition, epoch, stretch, start),
                 Command::Stop { partition, epoch } => {
                     if self.wiring.partitions.with(&partition, epoch, |_| ()).is_some() {
                         self.open.retain(|open| open.partition != partition);
@@ -335,17 +365,38 @@ impl Reader {
         });
         if let Err(error) = assigned {
             tracing::warn!(%error, %partition, "assign at start");
-            let _ = self.wiring.admission.blocking_send(admission::Event::Assigned { partition, epoch });
+            let _ = self
+                .wiring
+                .admission
+                .blocking_send(admission::Event::Assigned { partition, epoch });
             return;
         }
-        if !self.wiring.partitions.read(&partition, epoch, Arc::clone(&stretch), start) {
+        if !self
+            .wiring
+            .partitions
+            .read(&partition, epoch, Arc::clone(&stretch), start)
+        {
             return;
         }
-        let Some(plan) = self.plans.iter().find(|plan| plan.name == partition.topic).map(Arc::clone) else { return };
+        let Some(plan) = self
+            .plans
+            .iter()
+            .find(|plan| plan.name == partition.topic)
+            .map(Arc::clone)
+        else {
+            return;
+        };
         tracing::info!(%partition, %start, "reading");
         self.gate.admitted(partition.clone());
         self.open.retain(|open| open.partition != partition);
-        self.open.push(Open { partition, epoch, stretch, plan, expected: start, builder: None });
+        self.open.push(Open {
+            partition,
+            epoch,
+            stretch,
+            plan,
+            expected: start,
+            builder: None,
+        });
     }
 
     /// Answers the coordinator.
@@ -362,15 +413,26 @@ impl Reader {
     /// Accepts partitions, paused: admission says later whether and from where to read.
     fn assigned(&mut self, partitions: Vec<TopicPartition>) {
         tracing::info!(?partitions, "partitions assigned");
-        let accepted = list(partitions.iter().map(|partition| (partition, rdkafka::Offset::Beginning)))
-            .and_then(|list| self.consumer.incremental_assign(&list).and_then(|()| self.consumer.pause(&list)));
+        let accepted = list(
+            partitions
+                .iter()
+                .map(|partition| (partition, rdkafka::Offset::Beginning)),
+        )
+        .and_then(|list| {
+            self.consumer
+                .incremental_assign(&list)
+                .and_then(|()| self.consumer.pause(&list))
+        });
         if let Err(error) = accepted {
             tracing::error!(%error, "accept assigned partitions");
         }
         for partition in partitions {
             self.gate.assigned(partition.clone());
             let epoch = self.wiring.partitions.assign(partition.clone());
-            let _ = self.wiring.admission.blocking_send(admission::Event::Assigned { partition, epoch });
+            let _ = self
+                .wiring
+                .admission
+                .blocking_send(admission::Event::Assigned { partition, epoch });
         }
     }
 

@@ -76,8 +76,11 @@ impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &LiveConsumer, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let assign = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
-            let answer =
-                if assign { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
+            let answer = if assign {
+                consumer.incremental_assign(list)
+            } else {
+                consumer.incremental_unassign(list)
+            };
             if let Err(error) = answer {
                 tracing::warn!(%error, "answer a rebalance while closing");
             }
@@ -88,10 +91,17 @@ impl ConsumerContext for Context {
             .iter()
             .filter_map(|element| {
                 let partition = Partition::from_kafka(element.partition())?;
-                Some(TopicPartition { topic: TopicName::new(element.topic()), partition })
+                Some(TopicPartition {
+                    topic: TopicName::new(element.topic()),
+                    partition,
+                })
             })
             .collect();
-        let request = if assign { Request::Assign(partitions) } else { Request::Revoke(partitions) };
+        let request = if assign {
+            Request::Assign(partitions)
+        } else {
+            Request::Revoke(partitions)
+        };
         self.requests.lock().push_back(request);
     }
 }
