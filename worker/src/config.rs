@@ -248,6 +248,27 @@ impl Validate for IngestConfig {
                 );
             }
         }
+        self.validate_numbers(faults);
+        if self.drain >= self.session_timeout || self.drain >= self.max_poll_interval {
+            let right =
+                "less than ingest.session_timeout and ingest.max_poll_interval, or the drain outlives the membership";
+            faults.add("drain", format!("{:?} is too long", self.drain), right);
+        }
+        if self.shutdown <= self.drain {
+            faults.add(
+                "shutdown",
+                format!("{:?} is too short", self.shutdown),
+                "more than ingest.drain",
+            );
+        }
+        if self.session_timeout >= self.max_poll_interval {
+            faults.add("session_timeout", "is too long", "less than ingest.max_poll_interval");
+        }
+    }
+}
+
+impl IngestConfig {
+    fn validate_numbers(&self, faults: &mut Faults) {
         for (key, value, least, most) in [
             ("decode_threads", self.decode_threads as u64, 1, 64),
             ("decode_queue", self.decode_queue as u64, 1, 1_024),
@@ -278,21 +299,6 @@ impl Validate for IngestConfig {
                     format!("from {least} to {most}"),
                 );
             }
-        }
-        if self.drain >= self.session_timeout || self.drain >= self.max_poll_interval {
-            let right =
-                "less than ingest.session_timeout and ingest.max_poll_interval, or the drain outlives the membership";
-            faults.add("drain", format!("{:?} is too long", self.drain), right);
-        }
-        if self.shutdown <= self.drain {
-            faults.add(
-                "shutdown",
-                format!("{:?} is too short", self.shutdown),
-                "more than ingest.drain",
-            );
-        }
-        if self.session_timeout >= self.max_poll_interval {
-            faults.add("session_timeout", "is too long", "less than ingest.max_poll_interval");
         }
     }
 }

@@ -33,6 +33,10 @@ fn main() -> ExitCode {
     }
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "answers of --dump-config and --check-config go to standard output"
+)]
 fn run(command: &Command) -> anyhow::Result<()> {
     // The process has not started a thread yet, so this is the first and only choice of a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -285,7 +285,7 @@ mod tests {
         ] {
             assert_eq!(
                 convert(text, 5, 2, true).as_deref(),
-                expected.as_ref().map(|text| &**text).map_err(|class| class),
+                expected.as_ref().map(|text| &**text),
                 "{text}"
             );
         }

@@ -1,5 +1,6 @@
 //! Starts the parts, from the database end to the source, and connects them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -13,12 +14,13 @@ use reprise_shared::kafka::client::consumer_config;
 use reprise_shared::ledger;
 use reprise_shared::supervise::{OnCancel, OnError, Supervisor};
 use reprise_shared::telemetry::chain;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::ready::Ready;
 use super::{Error, watch};
 use crate::budget::Budget;
+use crate::chunk::Chunk;
 use crate::config::Config;
 use crate::control::Control;
 use crate::decode_stage::{Plans, Stage};
@@ -32,7 +34,7 @@ use crate::source::partition::Partitions;
 use crate::source::reader::{Command, Reader, Wiring};
 use crate::source::rebalance::{Context, LiveConsumer};
 use crate::thread::{self, Running};
-use crate::types;
+use crate::types::{self, Types};
 use crate::{lookup_changes, source};
 
 /// How long the queues to admission and progress may grow; both are served at once.
@@ -44,14 +46,31 @@ const PARTITIONS_PER_CALL: usize = 64;
 pub(super) struct Parts {
     pub(super) commands: Sender<Command>,
     pub(super) reader: Running<source::reader::Error>,
-    pub(super) decoders: Vec<Running<std::convert::Infallible>>,
+    pub(super) decoders: Vec<Running<Infallible>>,
     pub(super) lanes: Lanes,
-    pub(super) lanes_drained: Vec<tokio::sync::oneshot::Receiver<()>>,
+    pub(super) lanes_drained: Vec<oneshot::Receiver<()>>,
     /// Cancelled when the time for an orderly stop is up.
     pub(super) abandon: CancellationToken,
     pub(super) consumer: Arc<LiveConsumer>,
     pub(super) readiness: Readiness,
     pub(super) beat: watch::Beat,
+}
+
+/// What the parts share while they are being started.
+struct Start<'a> {
+    config: &'a Config,
+    catalog: Arc<Catalog>,
+    clock: Clock,
+    supervisor: &'a Supervisor,
+    ready: Ready,
+    plans: Arc<Plans>,
+    types: Types,
+    partitions: Partitions,
+    budget: Arc<Budget>,
+    payload_limits: decode::Limits,
+    worker_id: String,
+    /// Cancelled when the time for an orderly stop is up.
+    abandon: CancellationToken,
 }
 
 /// Starts everything.
@@ -63,202 +82,45 @@ pub(super) fn start(
     supervisor: &Supervisor,
     ready: Ready,
 ) -> Result<Parts, Error> {
-    let Ready {
-        database,
-        redis,
-        whitelist,
-        lookups,
-    } = ready;
     let ingest = &config.ingest;
-    let shutdown = supervisor.shutdown_token();
-    let abandon = CancellationToken::new();
-    let worker_id = uuid::Uuid::now_v7().simple().to_string();
     let partitions = Partitions::default();
-    let budget = Arc::new(Budget::new(
-        ingest.max_rows_in_flight,
-        bytes(ingest.max_bytes_in_flight),
-    ));
-    let backlog = Arc::new(Backlog::default());
-    let plans = Arc::new(Plans::compile(Arc::clone(&catalog)).map_err(Error::Plan)?);
-    let payload_limits = decode::Limits {
-        max_payload: bytes(ingest.max_record),
-        max_depth: ingest.max_depth,
-        max_rows: ingest.max_rows_per_record,
-    };
-
-    let pool = database.pool().clone();
-    let (types, keeper) = types::new(
-        Arc::clone(&catalog),
-        pool.clone(),
-        partitions.clone(),
-        ingest.type_states_poll,
-    );
-    task(supervisor, "type states", OnCancel::Abort, keeper.run(shutdown.clone()));
-    let (reporter, exchange) = lookup_changes::new(Arc::clone(&catalog), lookups.clone(), redis.clone());
+    let pool = ready.database.pool().clone();
+    let (types, keeper) = types::new(Arc::clone(&catalog), pool, partitions.clone(), ingest.type_states_poll);
     task(
         supervisor,
-        "lookup changes",
+        "type states",
         OnCancel::Abort,
-        exchange.run(shutdown.clone()),
+        keeper.run(supervisor.shutdown_token()),
     );
-    let (refreshing, token) = (lookups.clone(), shutdown.clone());
-    task(supervisor, "lookups", OnCancel::Abort, async move {
-        if let Some(Err(error)) = token.run_until_cancelled(refreshing.preload()).await {
-            tracing::warn!(error = %chain(&error), "preload lookups; they load as they are used");
-        }
-        refreshing.run(token).await;
-    });
-
-    let control = Control {
-        types: types.clone(),
-        lookup_changes: reporter,
-    };
-    let (lanes, lane_tasks) = Lanes::new(lanes::Setup {
-        catalog: Arc::clone(&catalog),
-        config: config.lanes.clone(),
-        url: config.mysql.url_with_tls(),
-        database: database.clone(),
-        budget: Arc::clone(&budget),
-        control: Arc::new(control),
-        clock: clock.clone(),
-    })
-    .map_err(|error| Error::Setting {
-        what: "mysql.url",
-        source: Box::new(error),
-    })?;
-    let lanes_drained = lane_tasks
-        .into_iter()
-        .map(|lane| run_lane(supervisor, lane, abandon.clone()))
-        .collect();
-
-    let (chunks, decode_queue) = crossbeam_channel::bounded(ingest.decode_queue);
-    let stage = Stage {
-        plans: Arc::clone(&plans),
-        types: types.clone(),
-        lookups: lookups.clone(),
-        lanes: lanes.clone(),
-        budget: Arc::clone(&budget),
-        limits: payload_limits,
-        clock: clock.clone(),
-        runtime: tokio::runtime::Handle::current(),
-        shutdown: abandon.clone(),
-    };
-    let mut decoders = Vec::with_capacity(ingest.decode_threads);
-    for number in 0..ingest.decode_threads {
-        let (stage, queue) = (stage.clone(), decode_queue.clone());
-        let work = move || {
-            stage.run(&queue);
-            Ok(())
-        };
-        decoders.push(thread::spawn(&format!("decode-{number}"), work).map_err(Error::Thread)?);
-    }
-
-    let consumer = Arc::new(subscribe(config, &catalog)?);
-    let calls = |name| Calls::start(name, Arc::clone(&consumer)).map_err(Error::Thread);
-    let (commands, received) = crossbeam_channel::unbounded();
-    let (admission_queue, events) = mpsc::channel(REQUESTS);
-    let (finishes, finish_queue) = mpsc::channel(16);
-    let admission = Admission {
-        calls: calls("admission")?,
-        pool: pool.clone(),
-        database: database.clone(),
-        partitions: partitions.clone(),
-        types: types.clone(),
-        catalog: Arc::clone(&catalog),
-        start_at: ingest.start_at,
-        commands: commands.clone(),
-    };
-    task(
-        supervisor,
-        "admission",
-        OnCancel::Abort,
-        admission.run(events, shutdown.clone()),
-    );
-    let progress = Progress {
-        catalog: Arc::clone(&catalog),
-        partitions: partitions.clone(),
-        types: types.clone(),
-        ledger: ledger::Writer::new(redis.clone(), PARTITIONS_PER_CALL),
-        pool,
-        commits: calls("commit")?,
-        calls: calls("check")?,
-        commands: commands.clone(),
-        backlog: Arc::clone(&backlog),
-        clock: clock.clone(),
-        limits: tick_limits(config),
-    };
-    task(supervisor, "progress", OnCancel::Wait, progress.run(finish_queue));
-    let resolver = Resolver {
-        catalog: Arc::clone(&catalog),
-        plans,
-        types: types.clone(),
-        lookups,
-        whitelist: whitelist.clone(),
-        database,
-        limits: payload_limits,
-        clock: clock.clone(),
-        worker_id: worker_id.clone(),
-        interval: ingest.resolve_misses,
-        park_after: ingest.park_misses_after,
-        max_open: ingest.max_open_misses,
-    };
-    task(
-        supervisor,
-        "lookup misses",
-        OnCancel::Wait,
-        resolver.run(shutdown.clone()),
-    );
-
-    let wiring = Wiring {
-        partitions: partitions.clone(),
-        commands: received,
-        chunks,
-        admission: admission_queue,
-        finishes,
-        budget,
-        backlog,
-        whitelist: whitelist.clone(),
-        clock: clock.clone(),
-    };
-    let intake = Intake::new(types.clone(), payload_limits.max_payload);
-    let reader = Reader::new(
-        Arc::clone(&consumer),
-        wiring,
-        intake,
-        TopicPlan::compile(&catalog),
-        ingest.drain,
-    );
-    let failed = shutdown.clone();
-    let work = move || {
-        let ended = reader.run();
-        // A reader that ends by itself ends the process.
-        failed.cancel();
-        ended
-    };
-    let reader = thread::spawn("reader", work).map_err(Error::Thread)?;
-
-    let beat = watch::Beat::new(
-        redis,
-        ingest.heartbeat,
-        worker_id,
-        &catalog,
-        whitelist,
-        partitions,
+    let start = Start {
+        plans: Arc::new(Plans::compile(Arc::clone(&catalog)).map_err(Error::Plan)?),
+        budget: Arc::new(Budget::new(
+            ingest.max_rows_in_flight,
+            bytes(ingest.max_bytes_in_flight),
+        )),
+        payload_limits: decode::Limits {
+            max_payload: bytes(ingest.max_record),
+            max_depth: ingest.max_depth,
+            max_rows: ingest.max_rows_per_record,
+        },
+        worker_id: uuid::Uuid::now_v7().simple().to_string(),
+        abandon: CancellationToken::new(),
+        config,
+        catalog,
         clock,
-    );
-    let watch = watch::Watch::new(
-        beat.clone(),
-        &readiness,
-        types,
-        Arc::clone(&consumer),
-        ingest.stall_after,
-    );
-    task(
         supervisor,
-        "heartbeat",
-        OnCancel::Abort,
-        watch.run(ingest.heartbeat, shutdown),
-    );
+        ready,
+        types,
+        partitions,
+    };
+    let reporter = start.lookups();
+    let (lanes, lanes_drained) = start.lanes(reporter)?;
+    let (chunks, decoders) = start.decoders(&lanes)?;
+    start.resolver();
+    let consumer = Arc::new(subscribe(config, &start.catalog)?);
+    let (commands, reader) = start.source(&consumer, chunks)?;
+    let beat = start.watch(&readiness, &consumer);
+    let abandon = start.abandon;
     Ok(Parts {
         commands,
         reader,
@@ -270,6 +132,203 @@ pub(super) fn start(
         readiness,
         beat,
     })
+}
+
+impl Start<'_> {
+    /// Starts what keeps lookups current; returns where lanes report changed keys.
+    fn lookups(&self) -> lookup_changes::Reporter {
+        let shutdown = self.supervisor.shutdown_token();
+        let (lookups, redis) = (self.ready.lookups.clone(), self.ready.redis.clone());
+        let (reporter, exchange) = lookup_changes::new(Arc::clone(&self.catalog), lookups.clone(), redis);
+        task(
+            self.supervisor,
+            "lookup changes",
+            OnCancel::Abort,
+            exchange.run(shutdown.clone()),
+        );
+        task(self.supervisor, "lookups", OnCancel::Abort, async move {
+            if let Some(Err(error)) = shutdown.run_until_cancelled(lookups.preload()).await {
+                tracing::warn!(error = %chain(&error), "preload lookups; they load as they are used");
+            }
+            lookups.run(shutdown).await;
+        });
+        reporter
+    }
+
+    /// Starts the lanes.
+    fn lanes(&self, lookup_changes: lookup_changes::Reporter) -> Result<(Lanes, Vec<oneshot::Receiver<()>>), Error> {
+        let control = Control {
+            types: self.types.clone(),
+            lookup_changes,
+        };
+        let (lanes, tasks) = Lanes::new(lanes::Setup {
+            catalog: Arc::clone(&self.catalog),
+            config: self.config.lanes.clone(),
+            url: self.config.mysql.url_with_tls(),
+            database: self.ready.database.clone(),
+            budget: Arc::clone(&self.budget),
+            control: Arc::new(control),
+            clock: self.clock.clone(),
+        })
+        .map_err(|error| Error::Setting {
+            what: "mysql.url",
+            source: Box::new(error),
+        })?;
+        let drained = tasks
+            .into_iter()
+            .map(|lane| run_lane(self.supervisor, lane, self.abandon.clone()))
+            .collect();
+        Ok((lanes, drained))
+    }
+
+    /// Starts the decode threads; returns where chunks go.
+    #[expect(clippy::type_complexity, reason = "a pair that is taken apart at once")]
+    fn decoders(&self, lanes: &Lanes) -> Result<(Sender<Arc<Chunk>>, Vec<Running<Infallible>>), Error> {
+        let ingest = &self.config.ingest;
+        let (chunks, queue) = crossbeam_channel::bounded(ingest.decode_queue);
+        let stage = Stage {
+            plans: Arc::clone(&self.plans),
+            types: self.types.clone(),
+            lookups: self.ready.lookups.clone(),
+            lanes: lanes.clone(),
+            budget: Arc::clone(&self.budget),
+            limits: self.payload_limits,
+            clock: self.clock.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            shutdown: self.abandon.clone(),
+        };
+        let mut decoders = Vec::with_capacity(ingest.decode_threads);
+        for number in 0..ingest.decode_threads {
+            let (stage, queue) = (stage.clone(), queue.clone());
+            let work = move || {
+                stage.run(&queue);
+                Ok(())
+            };
+            decoders.push(thread::spawn(&format!("decode-{number}"), work).map_err(Error::Thread)?);
+        }
+        Ok((chunks, decoders))
+    }
+
+    /// Starts the resolver of lookup misses.
+    fn resolver(&self) {
+        let ingest = &self.config.ingest;
+        let resolver = Resolver {
+            catalog: Arc::clone(&self.catalog),
+            plans: Arc::clone(&self.plans),
+            types: self.types.clone(),
+            lookups: self.ready.lookups.clone(),
+            whitelist: self.ready.whitelist.clone(),
+            database: self.ready.database.clone(),
+            limits: self.payload_limits,
+            clock: self.clock.clone(),
+            worker_id: self.worker_id.clone(),
+            interval: ingest.resolve_misses,
+            park_after: ingest.park_misses_after,
+            max_open: ingest.max_open_misses,
+        };
+        task(
+            self.supervisor,
+            "lookup misses",
+            OnCancel::Wait,
+            resolver.run(self.supervisor.shutdown_token()),
+        );
+    }
+
+    /// Starts admission, progress and, last, the reader.
+    fn source(
+        &self,
+        consumer: &Arc<LiveConsumer>,
+        chunks: Sender<Arc<Chunk>>,
+    ) -> Result<(Sender<Command>, Running<source::reader::Error>), Error> {
+        let calls = |name| Calls::start(name, Arc::clone(consumer)).map_err(Error::Thread);
+        let shutdown = self.supervisor.shutdown_token();
+        let backlog = Arc::new(Backlog::default());
+        // Admission and progress must never wait for the reader, which may be waiting for them: its commands are few,
+        // a handful per owned partition.
+        let (commands, received) = crossbeam_channel::unbounded();
+        let (admission_queue, events) = mpsc::channel(REQUESTS);
+        let (finishes, finish_queue) = mpsc::channel(16);
+        let admission = Admission {
+            calls: calls("admission")?,
+            pool: self.ready.database.pool().clone(),
+            database: self.ready.database.clone(),
+            partitions: self.partitions.clone(),
+            types: self.types.clone(),
+            catalog: Arc::clone(&self.catalog),
+            start_at: self.config.ingest.start_at,
+            commands: commands.clone(),
+        };
+        task(
+            self.supervisor,
+            "admission",
+            OnCancel::Abort,
+            admission.run(events, shutdown.clone()),
+        );
+        let progress = Progress {
+            catalog: Arc::clone(&self.catalog),
+            partitions: self.partitions.clone(),
+            types: self.types.clone(),
+            ledger: ledger::Writer::new(self.ready.redis.clone(), PARTITIONS_PER_CALL),
+            pool: self.ready.database.pool().clone(),
+            commits: calls("commit")?,
+            calls: calls("check")?,
+            commands: commands.clone(),
+            backlog: Arc::clone(&backlog),
+            clock: self.clock.clone(),
+            limits: tick_limits(self.config),
+        };
+        task(self.supervisor, "progress", OnCancel::Wait, progress.run(finish_queue));
+        let wiring = Wiring {
+            partitions: self.partitions.clone(),
+            commands: received,
+            chunks,
+            admission: admission_queue,
+            finishes,
+            budget: Arc::clone(&self.budget),
+            backlog,
+            whitelist: self.ready.whitelist.clone(),
+            clock: self.clock.clone(),
+        };
+        let intake = Intake::new(self.types.clone(), self.payload_limits.max_payload);
+        let plans = TopicPlan::compile(&self.catalog);
+        let reader = Reader::new(Arc::clone(consumer), wiring, intake, plans, self.config.ingest.drain);
+        let work = move || {
+            let ended = reader.run();
+            // A reader that ends by itself ends the process.
+            shutdown.cancel();
+            ended
+        };
+        Ok((commands, thread::spawn("reader", work).map_err(Error::Thread)?))
+    }
+
+    /// Starts the heartbeat.
+    fn watch(&self, readiness: &Readiness, consumer: &Arc<LiveConsumer>) -> watch::Beat {
+        let ingest = &self.config.ingest;
+        let beat = watch::Beat::new(
+            self.ready.redis.clone(),
+            ingest.heartbeat,
+            self.worker_id.clone(),
+            &self.catalog,
+            self.ready.whitelist.clone(),
+            self.partitions.clone(),
+            self.clock.clone(),
+        );
+        let watch = watch::Watch::new(
+            beat.clone(),
+            readiness,
+            self.types.clone(),
+            Arc::clone(consumer),
+            ingest.stall_after,
+        );
+        let shutdown = self.supervisor.shutdown_token();
+        task(
+            self.supervisor,
+            "heartbeat",
+            OnCancel::Abort,
+            watch.run(ingest.heartbeat, shutdown),
+        );
+        beat
+    }
 }
 
 /// Spawns a part that ends only with the worker.
@@ -285,8 +344,8 @@ fn task(
     });
 }
 
-fn run_lane(supervisor: &Supervisor, lane: Lane, abandon: CancellationToken) -> tokio::sync::oneshot::Receiver<()> {
-    let (drained, wait) = tokio::sync::oneshot::channel();
+fn run_lane(supervisor: &Supervisor, lane: Lane, abandon: CancellationToken) -> oneshot::Receiver<()> {
+    let (drained, wait) = oneshot::channel();
     task(supervisor, "lane", OnCancel::Wait, async move {
         lane.run(abandon).await;
         // The stop may have given up waiting.

@@ -10,9 +10,17 @@ pub struct TopicPlan {
     pub name: TopicName,
     /// What happens to records that match no type.
     pub unmatched: Unmatched,
-    headers: Vec<(Box<[u8]>, Box<[u8]>, TypeIndex)>,
+    headers: Vec<HeaderRule>,
     only: Option<TypeIndex>,
     by_field: bool,
+}
+
+/// A header value that marks a type.
+#[derive(Clone, Debug)]
+struct HeaderRule {
+    name: Box<[u8]>,
+    equals: Box<[u8]>,
+    data_type: TypeIndex,
 }
 
 /// What a record's headers say of its type.
@@ -44,8 +52,11 @@ impl TopicPlan {
                     match &data_type.matcher {
                         None => plan.only = Some(index),
                         Some(Matcher::Header { name, equals }) => {
-                            plan.headers
-                                .push((name.as_bytes().into(), equals.as_bytes().into(), index));
+                            plan.headers.push(HeaderRule {
+                                name: name.as_bytes().into(),
+                                equals: equals.as_bytes().into(),
+                                data_type: index,
+                            });
                         }
                         Some(Matcher::Field { .. }) => plan.by_field = true,
                     }
@@ -74,13 +85,13 @@ pub struct Matching<'a> {
 impl Matching<'_> {
     /// Looks at one header. The last header of a name counts.
     pub fn header(&mut self, name: &[u8], value: Option<&[u8]>) {
-        for (wanted, equals, data_type) in &self.plan.headers {
-            if **wanted == *name {
-                if value == Some(equals) {
-                    self.found = Some(*data_type);
+        for rule in &self.plan.headers {
+            if *rule.name == *name {
+                if value == Some(&*rule.equals) {
+                    self.found = Some(rule.data_type);
                     return;
                 }
-                if self.found == Some(*data_type) {
+                if self.found == Some(rule.data_type) {
                     self.found = None;
                 }
             }

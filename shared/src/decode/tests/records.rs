@@ -11,7 +11,7 @@ fn a_record_becomes_its_rows() {
     let texts = ["000042", "2024-03-07", "1.2345", "1.5", "2024-03-07 09:30:00.000"];
     assert_eq!(cells(&outcome), texts.map(Cell::Text));
     let row = &outcome.expect("a row").0[0];
-    assert_eq!(&*row.key, b"000042\0\02024-03-07\0\0");
+    assert_eq!(&*row.key, b"000042\x00\x002024-03-07\x00\x00");
     assert_eq!(row.version, 1_709_803_800_000_000);
     assert_eq!(format!("{:?}", row.position), "g1/p2/o3/r0");
 }
