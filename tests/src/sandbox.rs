@@ -1,6 +1,6 @@
 //! The program behind `./dev`: a stack that stays, or servers for as long as one command runs.
 //!
-//! Each command is a file of its own with a `run`; a new one adds a variant to [`Command`] and a line to [`run`].
+//! Each command is a file of its own with a `run`; a new one adds a variant to `Command` and a line to [`run`].
 
 mod down;
 mod state;
