@@ -1,10 +1,14 @@
 //! The orderly stop: one function, one deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
 
 use super::Error;
 use super::parts::Parts;
 use crate::source::reader::Command;
+use crate::source::rebalance::LiveConsumer;
 use crate::thread;
 
 /// What remains after the pipeline has ended gets this long.
@@ -48,10 +52,13 @@ pub(super) async fn in_order(mut parts: Parts, limit: Duration) -> Result<(), Er
 }
 
 /// Drops the consumer, which leaves the group, on a thread of its own.
-async fn leave(consumer: std::sync::Arc<crate::source::rebalance::LiveConsumer>) {
-    use rdkafka::consumer::Consumer;
+async fn leave(consumer: Arc<LiveConsumer>) {
     consumer.context().close();
     let dropping = thread::spawn("leave-group", move || {
+        // The threads of admission, commit and check let go of it in a moment; whoever is last leaves the group.
+        while Arc::strong_count(&consumer) > 1 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         drop(consumer);
         Ok::<(), std::convert::Infallible>(())
     });
