@@ -183,17 +183,17 @@ async fn lookup_misses_are_found_when_their_key_exists() -> Result<()> {
     .await?;
     let catalog = catalog(1);
     let pool = database.database.pool();
-    assert!(find_resolvable(pool, &catalog.lookups[0], 10).await?.is_empty());
+    assert!(find_resolvable(pool, &catalog.lookups[0], 0, 10).await?.is_empty());
     database
         .run("INSERT INTO t_fund VALUES ('P1', 'one'), ('P2', 'two')")
         .await?;
-    let found = find_resolvable(pool, &catalog.lookups[0], 10).await?;
+    let found = find_resolvable(pool, &catalog.lookups[0], 0, 10).await?;
     assert_eq!(
         (found.len(), found[0].offset, found[0].lookup_key.as_str()),
         (1, Offset(5), "P1")
     );
     assert_eq!(close(pool, &[found[0].id], State::Redriven, now()).await?, 1);
-    assert!(find_resolvable(pool, &catalog.lookups[0], 10).await?.is_empty());
+    assert!(find_resolvable(pool, &catalog.lookups[0], 0, 10).await?.is_empty());
     Ok(())
 }
 

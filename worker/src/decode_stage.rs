@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use jiff::Timestamp;
-use reprise_shared::catalog::{Catalog, LookupIndex, TypeIndex};
+use reprise_shared::catalog::{Catalog, LookupIndex, TypeIndex, Unmatched};
 use reprise_shared::clock::Clock;
 use reprise_shared::decode::{Decoder, Drafts, FieldMatcher, Limits, PlanError, RecordSource};
 use reprise_shared::enrich::{Lookups, Value};
@@ -207,7 +207,10 @@ impl Stage {
             ));
         }
         let payload = record.payload.unwrap_or_default();
-        let (data_type, id) = self.identify(chunk, &record, payload)?;
+        let Some((data_type, id)) = self.identify(chunk, &record, payload)? else {
+            outcome.saw(None, record.offset, record.timestamp).records.skipped += 1;
+            return Ok(None);
+        };
         if self.types.is_stopped(data_type) {
             outcome
                 .saw(Some(data_type), record.offset, record.timestamp)
@@ -241,21 +244,26 @@ impl Stage {
         }))
     }
 
-    /// Finds the type and the id of a record: by its key where that may be trusted, else from its payload.
+    /// Finds the type and the id of a record: by its key where that may be trusted, else from its payload. `None`: it
+    /// matches no type, and its topic says to skip such records.
     fn identify<'a>(
         &self,
         chunk: &Chunk,
         record: &Record<'a>,
         payload: &'a [u8],
-    ) -> Result<(TypeIndex, Cow<'a, str>), Refused> {
+    ) -> Result<Option<(TypeIndex, Cow<'a, str>)>, Refused> {
         let topic = &chunk.stretch.topic_partition.topic;
         match record.data_type {
-            Some(data_type) if self.types.trusts_key(data_type) => {
-                Ok((data_type, String::from_utf8_lossy(record.key.unwrap_or_default())))
-            }
+            Some(data_type) if self.types.trusts_key(data_type) => Ok(Some((
+                data_type,
+                String::from_utf8_lossy(record.key.unwrap_or_default()),
+            ))),
             Some(data_type) => {
                 let id = self.plans.decoder(data_type).id(payload, &self.limits);
-                Ok((data_type, id.map_err(|fault| Refused::new(Some(data_type), fault))?))
+                Ok(Some((
+                    data_type,
+                    id.map_err(|fault| Refused::new(Some(data_type), fault))?,
+                )))
             }
             None => {
                 let found = match self.plans.matcher(topic) {
@@ -264,12 +272,28 @@ impl Stage {
                         .map_err(|fault| Refused::new(None, fault))?,
                     None => None,
                 };
-                let matched = found.ok_or_else(|| {
-                    let message = format!("the record matches no data type of topic {topic}");
-                    Refused::new(None, Fault::new(FaultClass::Unmatched, message))
-                })?;
+                let Some(matched) = found else {
+                    return self.unmatched(topic);
+                };
                 let id = matched.id.map_err(|fault| Refused::new(Some(matched.index), fault))?;
-                Ok((matched.index, id))
+                Ok(Some((matched.index, id)))
+            }
+        }
+    }
+
+    /// Decides over a record that matches no type: skip it (`None`) or refuse it.
+    fn unmatched<T>(&self, topic: &TopicName) -> Result<Option<T>, Refused> {
+        let declared = self
+            .plans
+            .catalog
+            .topics
+            .iter()
+            .find(|declared| declared.name == *topic);
+        match declared.map(|declared| declared.unmatched) {
+            Some(Unmatched::Skip) => Ok(None),
+            Some(Unmatched::DeadLetter) | None => {
+                let message = format!("the record matches no data type of topic {topic}");
+                Err(Refused::new(None, Fault::new(FaultClass::Unmatched, message)))
             }
         }
     }

@@ -54,6 +54,9 @@ pub enum Error {
     /// The poll thread failed.
     #[error("the poll thread failed")]
     Reader(#[source] crate::thread::Error<crate::source::reader::Error>),
+    /// A decode thread failed; the panic is in the log.
+    #[error("a decode thread panicked")]
+    Decode,
     /// A critical part failed while running.
     #[error("a part of the worker failed")]
     Part(#[source] Arc<Failure>),

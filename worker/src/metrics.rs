@@ -1,6 +1,9 @@
 //! The worker's metrics: every name in one place. Counters end in `_total`, times are in seconds, sizes in bytes.
 
+use std::time::Duration;
+
 use metrics::{Label, counter, gauge, histogram};
+use reprise_shared::ingest_state::stops::PartitionStopReason;
 use reprise_shared::position::TopicPartition;
 use reprise_shared::tally::{RecordCounts, RowCounts};
 
@@ -64,6 +67,20 @@ pub(crate) fn partition_stopped(topic: &str, partition: u16, reason: &'static st
     .set(1.0);
 }
 
+/// Takes the sign of a stop away: the partition is read.
+pub(crate) fn partition_reads(topic: &str, partition: u16) {
+    for reason in PartitionStopReason::ALL {
+        gauge!("reprise_partition_stopped", "topic" => topic.to_owned(), "partition" => partition.to_string(),
+            "reason" => reason.as_str())
+        .set(0.0);
+    }
+}
+
+/// Counts chunks whose outcomes do not add up to what was delivered: a fault of ours that must be looked into.
+pub(crate) fn does_not_add_up() {
+    counter!("reprise_accounting_errors_total").increment(1);
+}
+
 /// Shows how much is in flight and whether the intake is held.
 pub(crate) fn intake(rows: usize, bytes: usize, uncommitted: u64, held: bool) {
     gauge!("reprise_in_flight_rows").set(rows as f64);
@@ -79,9 +96,10 @@ pub(crate) fn lag(topic: &str, partition: u16, records: u64) {
 }
 
 /// Counts and times the steps of a tick.
-pub(crate) fn tick(step: &'static str, outcome: &'static str, seconds: f64) {
+pub(crate) fn tick(step: &'static str, done: bool, took: Duration) {
+    let outcome = if done { "done" } else { "failed" };
     counter!("reprise_tick_steps_total", "step" => step, "outcome" => outcome).increment(1);
-    histogram!("reprise_tick_step_seconds", "step" => step).record(seconds);
+    histogram!("reprise_tick_step_seconds", "step" => step).record(took.as_secs_f64());
 }
 
 /// Counts partitions that stood still although they have lag.

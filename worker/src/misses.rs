@@ -18,6 +18,7 @@ use reprise_shared::filter::{Verdict, judge};
 use reprise_shared::ingest_state::topics;
 use reprise_shared::leases;
 use reprise_shared::mysql::Database;
+use reprise_shared::mysql::errors::{self, Phase};
 use reprise_shared::position::TopicName;
 use reprise_shared::row::Row;
 use reprise_shared::telemetry::chain;
@@ -120,16 +121,36 @@ impl Resolver {
             return Ok(());
         }
         for lookup in &self.catalog.lookups {
-            let letters = dead_letters::find_resolvable(pool, lookup, ROUND).await?;
-            let found = letters.len();
-            for letter in letters {
-                self.resolve(&letter, upserts).await?;
-            }
-            if found > 0 {
-                tracing::info!(lookup.name = lookup.name, letters = found, "lookup misses resolved");
+            let mut after = 0;
+            loop {
+                let letters = dead_letters::find_resolvable(pool, lookup, after, ROUND).await?;
+                let Some(last) = letters.last() else { break };
+                after = last.id;
+                tracing::info!(
+                    lookup.name = lookup.name,
+                    letters = letters.len(),
+                    "resolving lookup misses"
+                );
+                for letter in &letters {
+                    self.settle(letter, upserts).await?;
+                }
             }
         }
         self.tidy().await
+    }
+
+    /// Resolves one letter. A row that MySQL refuses parks its letter, so that it does not hold up the others; only an
+    /// outage ends the round.
+    async fn settle(&self, letter: &Resolvable, upserts: &Arc<[Upsert]>) -> Result<(), Error> {
+        match self.resolve(letter, upserts).await {
+            Err(Error::Mysql(error)) if !errors::classify(&error, Phase::Running).is_retryable() => {
+                tracing::warn!(letter.id, %error, "a lookup miss is refused by MySQL and is parked");
+                let now = self.clock.now();
+                dead_letters::close(self.database.pool(), &[letter.id], State::Parked, now).await?;
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Parks misses that are too old, and stops types that have too many: then it is not a late key but a fault.

@@ -3,3 +3,4 @@
 pub(crate) mod account;
 pub mod queue;
 pub mod tick;
+mod topic_check;

@@ -27,16 +27,17 @@ pub struct Resolvable {
 }
 
 /// Finds letters of one lookup that are `RETRYING` and whose key exists in the lookup's table now, oldest first, at
-/// most `limit`. One query, on the index over (state, lookup, key).
+/// most `limit`, behind the letter with number `after` (0: from the first). One query, on the index over (state, lookup, key).
 pub async fn find_resolvable(
     executor: impl MySqlExecutor<'_>,
     lookup: &Lookup,
+    after: u64,
     limit: u32,
 ) -> Result<Vec<Resolvable>, sqlx::Error> {
     let sql = format!(
         "/* find_resolvable_dead_letters */ SELECT l.id, l.data_type, l.topic_id, l.partition_number, \
          l.record_offset, l.lookup_key FROM dead_letters l \
-         WHERE l.state = 'RETRYING' AND l.lookup_name = ? \
+         WHERE l.state = 'RETRYING' AND l.lookup_name = ? AND l.id > ? \
          AND EXISTS (SELECT 1 FROM {table} t WHERE t.{key} = l.lookup_key AND t.{value} IS NOT NULL) \
          ORDER BY l.id LIMIT ?",
         table = quote(&lookup.table),
@@ -45,6 +46,7 @@ pub async fn find_resolvable(
     );
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(&lookup.name)
+        .bind(after)
         .bind(limit)
         .fetch_all(executor)
         .await?;

@@ -23,6 +23,20 @@ pub enum PartitionStopReason {
 }
 
 impl PartitionStopReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::LogStartAhead,
+        Self::LogEndBehind,
+        Self::TopicRecreated,
+        Self::TopicMissing,
+        Self::OffsetsLost,
+    ];
+
+    /// Reads a stored name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// Returns the name as it is stored, shown and counted.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,6 +91,29 @@ pub async fn record_partition_stop(
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// Reads the stop of a partition that is on record.
+pub async fn partition_stop(pool: &MySqlPool, partition: &TopicPartition) -> sqlx::Result<Option<PartitionStop>> {
+    let row = sqlx::query(
+        "/* read_partition_stop */ SELECT reason, detail, missing_from, missing_to FROM partition_stops \
+         WHERE topic = ? AND partition_number = ?",
+    )
+    .bind(partition.topic.as_str())
+    .bind(partition.partition.0)
+    .fetch_optional(pool)
+    .await?;
+    row.map(|row| {
+        let name: String = row.try_get("reason")?;
+        let unknown = || sqlx::Error::Decode(format!("{name} is not a reason to stop a partition").into());
+        let missing: (Option<u64>, Option<u64>) = (row.try_get("missing_from")?, row.try_get("missing_to")?);
+        Ok(PartitionStop {
+            reason: PartitionStopReason::parse(&name).ok_or_else(unknown)?,
+            detail: row.try_get("detail")?,
+            missing: missing.0.zip(missing.1).map(|(from, to)| (Offset(from), Offset(to))),
+        })
+    })
+    .transpose()
 }
 
 /// Removes the record of a stop: the partition is read again.

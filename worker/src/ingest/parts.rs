@@ -200,7 +200,10 @@ impl Start<'_> {
         let mut decoders = Vec::with_capacity(ingest.decode_threads);
         for number in 0..ingest.decode_threads {
             let (stage, queue) = (stage.clone(), queue.clone());
+            let shutdown = self.supervisor.shutdown_token();
             let work = move || {
+                // However it ends, the worker cannot go on without it.
+                let _ends_the_worker = shutdown.drop_guard();
                 stage.run(&queue);
                 Ok(())
             };
@@ -293,10 +296,8 @@ impl Start<'_> {
         let plans = TopicPlan::compile(&self.catalog);
         let reader = Reader::new(Arc::clone(consumer), wiring, intake, plans, self.config.ingest.drain);
         let work = move || {
-            let ended = reader.run();
-            // A reader that ends by itself ends the process.
-            shutdown.cancel();
-            ended
+            let _ends_the_worker = shutdown.drop_guard();
+            reader.run()
         };
         Ok((commands, thread::spawn("reader", work).map_err(Error::Thread)?))
     }

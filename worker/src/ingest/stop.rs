@@ -16,26 +16,32 @@ pub(super) const LAST_TASKS: Duration = Duration::from_secs(3);
 /// Leaving the group may hang with the broker; the process ends all the same.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// Stops from the source to the database end: not ready → stop polling → drain, ledger and commit (the reader waits
-/// for them) → decode → lanes → leave the group.
+/// Stops from the source to the database end, all under one limit: not ready → stop polling → drain, ledger and commit
+/// (the reader waits for them) → leave the group → decode → lanes.
 pub(super) async fn in_order(mut parts: Parts, limit: Duration) -> Result<(), Error> {
     parts.readiness.latch("shutdown").unready("shutting down");
     // A reader that has ended already needs no command.
     let _ = parts.commands.send(Command::ShutDown);
-    let mut read = None;
-    let drained = tokio::time::timeout(limit, async {
-        read = Some(parts.reader.ended().await);
-        for decoder in &mut parts.decoders {
-            // Its only way to fail is a panic, which the log has.
-            let _ = decoder.ended().await;
-        }
-        parts.lanes.close();
-        for drained in &mut parts.lanes_drained {
-            let _ = drained.await;
-        }
+    let mut failed = None;
+    let stopped = tokio::time::timeout(limit, async {
+        failed = parts.reader.ended().await.err().map(Error::Reader);
+        let leaving = leave(parts.consumer);
+        let finishing = async {
+            for decoder in &mut parts.decoders {
+                if decoder.ended().await.is_err() {
+                    failed.get_or_insert(Error::Decode);
+                }
+            }
+            parts.lanes.close();
+            for drained in &mut parts.lanes_drained {
+                // A lane that is gone has nothing to finish.
+                let _ = drained.await;
+            }
+        };
+        tokio::join!(leaving, finishing, parts.beat.leave());
     })
     .await;
-    if drained.is_err() {
+    if stopped.is_err() {
         tracing::warn!(
             ?limit,
             "not everything in flight was finished; the next owner does it again"
@@ -43,12 +49,7 @@ pub(super) async fn in_order(mut parts: Parts, limit: Duration) -> Result<(), Er
     }
     parts.abandon.cancel();
     parts.lanes.close();
-    parts.beat.leave().await;
-    leave(parts.consumer).await;
-    match read {
-        Some(Err(error)) => Err(Error::Reader(error)),
-        Some(Ok(())) | None => Ok(()),
-    }
+    failed.map_or(Ok(()), Err)
 }
 
 /// Drops the consumer, which leaves the group, on a thread of its own.

@@ -159,7 +159,9 @@ impl Watch {
         let lines = self.beat.partitions.view(|partition, owned| {
             let position = owned.queue.completed();
             let reading = matches!(owned.state, State::Reading(_));
-            let behind = lag.behind(partition, position).filter(|_| reading);
+            let behind = lag
+                .behind(partition, position, owned.queue.is_empty())
+                .filter(|_| reading);
             let line = heartbeat::Partition {
                 topic: partition.topic.to_string(),
                 partition: partition.partition.0,
@@ -172,21 +174,27 @@ impl Watch {
                 position: reading.then_some(position.0),
                 end: behind.map(|behind| position.0 + behind),
             };
-            (partition.clone(), position, behind, line)
+            let waits = matches!(owned.state, State::Admitting) || behind.is_some_and(|behind| behind > 0);
+            (partition.clone(), position, waits, line)
         });
-        self.moved
-            .retain(|partition, _| lines.iter().any(|(known, ..)| known == partition));
+        self.moved.retain(|partition, _| {
+            let owned = lines.iter().any(|(known, ..)| known == partition);
+            if !owned {
+                metrics::lag(partition.topic.as_str(), partition.partition.0, 0);
+            }
+            owned
+        });
         let mut troubles = Vec::new();
-        for (partition, position, behind, line) in &lines {
+        for (partition, position, waits, line) in &lines {
             let topic = partition.topic.as_str();
-            metrics::lag(topic, partition.partition.0, behind.unwrap_or(0));
+            metrics::lag(topic, partition.partition.0, line.end.map_or(0, |end| end - position.0));
             let moved = self.moved.entry(partition.clone()).or_insert((*position, now));
-            if moved.0 != *position || behind.is_none_or(|behind| behind == 0) {
+            if moved.0 != *position || !waits {
                 *moved = (*position, now);
             } else if now.saturating_sub(moved.1) >= self.stall_after {
                 metrics::stalled(topic, partition.partition.0);
-                tracing::error!(%partition, %position, lag = behind.unwrap_or(0), "partition stands still");
-                troubles.push(format!("{partition} stands still at {position}"));
+                tracing::error!(%partition, %position, status = line.status, "partition stands still");
+                troubles.push(format!("{partition} ({}) stands still at {position}", line.status));
             }
             if let Some(reason) = &line.reason {
                 troubles.push(format!("{partition} is stopped: {reason}"));

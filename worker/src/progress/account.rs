@@ -11,6 +11,12 @@ use crate::outcome::TypeTally;
 pub(crate) fn account(catalog: &Catalog, chunk: &Completion) -> ChunkTally {
     let tallies = chunk.tallies();
     let at = &chunk.stretch.topic_partition;
+    let outcomes: u64 = tallies.iter().map(|(_, tally)| tally.records.consumed()).sum();
+    let settled = tallies.iter().all(|(_, tally)| tally.produced == tally.rows.settled());
+    if outcomes != chunk.records || !settled {
+        tracing::error!(partition = %at, start = %chunk.start, end = %chunk.end, "outcomes do not add up");
+        metrics::does_not_add_up();
+    }
     for (data_type, tally) in &tallies {
         let name = data_type.map_or("", |index| catalog.data_type(index).name.as_str());
         metrics::accounted(at, name, &tally.records, tally.produced, &tally.rows);

@@ -57,17 +57,24 @@ impl Queue {
         self.chunks.iter().map(|chunk| chunk.whitelist.version()).min()
     }
 
-    /// Takes the complete chunks at the front, as far as they end at or below `limit`.
-    pub fn take_completed(&mut self, limit: Offset) -> Vec<Arc<Completion>> {
-        let ready = self
-            .chunks
+    /// Returns how many delivered records are queued.
+    pub fn records(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.records).sum()
+    }
+
+    /// Returns the complete chunks at the front, as far as they end at or below `limit`. They stay queued.
+    pub fn ready(&self, limit: Offset) -> Vec<Arc<Completion>> {
+        self.chunks
             .iter()
             .take_while(|chunk| chunk.end <= limit && chunk.is_complete())
-            .count();
-        let taken: Vec<_> = self.chunks.drain(..ready).collect();
-        if let Some(last) = taken.last() {
+            .cloned()
+            .collect()
+    }
+
+    /// Takes chunks off the front, which [`Queue::ready`] returned.
+    pub fn take(&mut self, count: usize) {
+        if let Some(last) = self.chunks.drain(..count.min(self.chunks.len())).last() {
             self.completed = last.end;
         }
-        taken
     }
 }

@@ -13,17 +13,16 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use reprise_shared::catalog::Catalog;
 use reprise_shared::clock::Clock;
 use reprise_shared::kafka::calls::Calls;
-use reprise_shared::kafka::describe::{Described, describe_topics};
 use reprise_shared::ledger::{self, Millis, PartitionLedger, RunId};
-use reprise_shared::position::{Offset, TopicName, TopicPartition};
+use reprise_shared::position::{Offset, TopicPartition};
 use reprise_shared::telemetry::chain;
 use sqlx::mysql::MySqlPool;
 use tokio::sync::mpsc;
 
 use super::account::account;
+use super::topic_check::Missing;
 use crate::chunk::Stretch;
 use crate::metrics;
-use crate::source::admission::{missing_topic, recreated, stop_partition};
 use crate::source::partition::{Epoch, Partitions};
 use crate::source::reader::Command;
 use crate::source::rebalance::{LiveConsumer, list};
@@ -116,11 +115,23 @@ struct Run {
     stretch: Arc<Stretch>,
 }
 
-struct Delivered {
-    partition: TopicPartition,
-    epoch: Epoch,
-    stretch: Arc<Stretch>,
+/// How far a partition was delivered at one moment.
+pub(super) struct Delivered {
+    pub(super) partition: TopicPartition,
+    pub(super) epoch: Epoch,
+    pub(super) stretch: Arc<Stretch>,
     delivered: Offset,
+}
+
+/// How far a tick came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tick {
+    /// Everything that was delivered before it is committed.
+    Whole,
+    /// What was complete is committed; something is still in flight.
+    Part,
+    /// Ledger or commit did not work.
+    Failed,
 }
 
 type Runs = HashMap<(TopicPartition, Epoch), Run>;
@@ -130,6 +141,7 @@ impl Progress {
     /// at the end.
     pub async fn run(self, mut finishes: mpsc::Receiver<Finish>) {
         let mut runs = Runs::new();
+        let mut missing = Missing::new();
         let mut last_commit = self.clock.monotonic();
         let mut ticks = tokio::time::interval(self.limits.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -137,19 +149,19 @@ impl Progress {
             tokio::select! {
                 biased;
                 request = finishes.recv() => match request {
-                    Some(request) => self.finish(&mut runs, request).await,
+                    Some(request) => self.finish(&mut runs, &mut missing, request).await,
                     None => return,
                 },
                 _ = ticks.tick() => {
-                    let committed = self.tick(&mut runs, |_| true).await;
-                    self.measure(&mut runs, committed, &mut last_commit);
+                    let tick = self.tick(&mut runs, &mut missing, |_| true).await;
+                    self.measure(&runs, tick != Tick::Failed, &mut last_commit);
                 }
             }
         }
     }
 
     /// Repeats ticks for some partitions until all they delivered is committed or time is up.
-    async fn finish(&self, runs: &mut Runs, request: Finish) {
+    async fn finish(&self, runs: &mut Runs, missing: &mut Missing, request: Finish) {
         let chosen = |partition: &TopicPartition| request.partitions.contains(partition);
         let mut done = false;
         while !done && self.clock.monotonic() < request.deadline {
@@ -161,9 +173,7 @@ impl Progress {
                 continue;
             }
             let left = request.deadline.saturating_sub(self.clock.monotonic());
-            done = tokio::time::timeout(left, self.tick(runs, chosen))
-                .await
-                .unwrap_or(false);
+            done = tokio::time::timeout(left, self.tick(runs, missing, chosen)).await == Ok(Tick::Whole);
             if !done {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -172,24 +182,35 @@ impl Progress {
         let _ = request.done.send(done);
     }
 
-    /// Does all steps for the chosen partitions. Returns whether everything that was delivered before is committed.
-    async fn tick(&self, runs: &mut Runs, chosen: impl Fn(&TopicPartition) -> bool) -> bool {
-        let mut delivered = self.delivered(&chosen);
+    /// Does all steps for the chosen partitions. Dropped at an await, it has moved nothing that it did not finish.
+    async fn tick(&self, runs: &mut Runs, missing: &mut Missing, chosen: impl Fn(&TopicPartition) -> bool) -> Tick {
+        let delivered = self.delivered(&chosen);
         runs.retain(|(partition, epoch), _| self.partitions.with(partition, *epoch, |_| ()).is_some());
         if delivered.is_empty() {
-            return true;
+            return Tick::Whole;
         }
         // Begun after the last of these records was delivered: what it says of the topic holds for all of them.
-        if !timed("check topic ids", &self.clock, self.check_topics(&mut delivered)).await {
-            return false;
-        }
-        let mut whole = true;
-        for one in &delivered {
+        let (begun, asked) = (self.clock.monotonic(), delivered.len());
+        let checked = self.check_topics(delivered, missing).await;
+        metrics::tick(
+            "check topic ids",
+            checked.is_some(),
+            self.clock.monotonic().saturating_sub(begun),
+        );
+        let Some(checked) = checked else { return Tick::Failed };
+        let mut whole = checked.len() == asked;
+        for one in &checked {
             whole &= self.take(runs, one).await;
         }
-        let written = timed("write ledger", &self.clock, self.write_ledger(runs, &chosen)).await;
-        let committed = timed("commit", &self.clock, self.commit(runs, &chosen)).await;
-        whole && written && committed
+        // What was not found to be the accepted topic just now must not move.
+        let sure = |partition: &TopicPartition| checked.iter().any(|one| one.partition == *partition);
+        let written = timed("write ledger", &self.clock, self.write_ledger(runs, &sure)).await;
+        let committed = timed("commit", &self.clock, self.commit(runs, &sure)).await;
+        match (written && committed, whole) {
+            (false, _) => Tick::Failed,
+            (true, false) => Tick::Part,
+            (true, true) => Tick::Whole,
+        }
     }
 
     fn delivered(&self, chosen: &impl Fn(&TopicPartition) -> bool) -> Vec<Delivered> {
@@ -205,72 +226,15 @@ impl Progress {
         view.into_iter().flatten().collect()
     }
 
-    /// Compares topic ids and stops partitions of another topic than the accepted one. Returns whether it is known.
-    async fn check_topics(&self, delivered: &mut Vec<Delivered>) -> bool {
-        let mut topics: Vec<TopicName> = delivered.iter().map(|one| one.partition.topic.clone()).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        let limit = self.limits.call;
-        let answer = self
-            .calls
-            .call(limit, move |consumer| {
-                describe_topics(consumer.client(), &topics, limit)
-            })
-            .await;
-        let described = match answer {
-            Ok(Ok(described)) => described,
-            Ok(Err(error)) => {
-                tracing::warn!(error = %chain(&error), "topic ids are unknown: ledger and commit wait");
-                return false;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "topic ids are unknown: ledger and commit wait");
-                return false;
-            }
-        };
-        let mut kept = Vec::with_capacity(delivered.len());
-        for one in delivered.drain(..) {
-            let topic = &one.partition.topic;
-            let stop = match described.get(topic) {
-                Some(Described::Topic { id, .. }) if *id == one.stretch.topic_id => {
-                    kept.push(one);
-                    continue;
-                }
-                Some(Described::Topic { id, .. }) => recreated(topic, &one.stretch.topic_id, id),
-                Some(Described::Missing) | None => missing_topic(topic),
-            };
-            let stopped = stop_partition(&self.pool, &self.partitions, &one.partition, one.epoch, stop).await;
-            if let Err(error) = stopped {
-                // It is not taken below either, so nothing of it moves; the next tick finds the same.
-                tracing::warn!(%error, partition = %one.partition, "record a stopped partition");
-            }
-            let _ = self.commands.send(Command::Stop {
-                partition: one.partition,
-                epoch: one.epoch,
-            });
-        }
-        *delivered = kept;
-        true
-    }
-
     /// Takes complete chunks of one partition into its run's ledger. Returns whether that was all of them.
     async fn take(&self, runs: &mut Runs, one: &Delivered) -> bool {
-        let taken = self.partitions.with(&one.partition, one.epoch, |owned| {
-            let from = owned.queue.completed();
-            (
-                from,
-                owned.queue.take_completed(one.delivered),
-                owned.queue.completed() >= one.delivered,
-            )
+        let ready = self.partitions.with(&one.partition, one.epoch, |owned| {
+            (owned.queue.completed(), owned.queue.ready(one.delivered))
         });
-        let Some((from, chunks, whole)) = taken else {
-            return true;
+        let Some((from, chunks)) = ready else { return true };
+        let Some(last) = chunks.last() else {
+            return from >= one.delivered;
         };
-        let Some(last) = chunks.last() else { return whole };
-        let run = runs.entry((one.partition.clone(), one.epoch)).or_insert_with(|| Run {
-            ledger: self.new_ledger(one),
-            stretch: Arc::clone(&one.stretch),
-        });
         for (data_type, reason) in self.types.stopped() {
             let defers = |chunk: &Arc<crate::chunk::Completion>| {
                 chunk
@@ -293,13 +257,20 @@ impl Progress {
                 .await;
             }
         }
+        // Only now they leave the queue: a tick that is dropped at an await above has changed nothing.
+        self.partitions
+            .with(&one.partition, one.epoch, |owned| owned.queue.take(chunks.len()));
+        let run = runs.entry((one.partition.clone(), one.epoch)).or_insert_with(|| Run {
+            ledger: self.new_ledger(one),
+            stretch: Arc::clone(&one.stretch),
+        });
         for chunk in &chunks {
             let tally = account(&self.catalog, chunk);
             if let Err(error) = run.ledger.add(&tally) {
                 tracing::error!(%error, partition = %one.partition, "a chunk did not fit into the ledger");
             }
         }
-        whole
+        last.end >= one.delivered
     }
 
     fn new_ledger(&self, one: &Delivered) -> PartitionLedger {
@@ -400,12 +371,13 @@ impl Progress {
     }
 
     /// Shows how much waits, and holds the intake while it is too much.
-    fn measure(&self, runs: &mut Runs, committed: bool, last_commit: &mut Duration) {
+    fn measure(&self, runs: &Runs, committed: bool, last_commit: &mut Duration) {
         let now = Millis(self.clock.now().as_millisecond());
         if committed {
             *last_commit = self.clock.monotonic();
         }
-        let waiting: u64 = runs.values().map(|run| run.ledger.unwritten_records()).sum();
+        let queued: u64 = self.partitions.view(|_, owned| owned.queue.records()).into_iter().sum();
+        let waiting = queued + runs.values().map(|run| run.ledger.unwritten_records()).sum::<u64>();
         let over = runs.values().any(|run| run.ledger.is_over_limit(now))
             || waiting >= self.limits.ledger.max_unwritten_records
             || self.clock.monotonic().saturating_sub(*last_commit) >= self.limits.max_uncommitted;
@@ -417,7 +389,6 @@ impl Progress {
 async fn timed(step: &'static str, clock: &Clock, work: impl Future<Output = bool>) -> bool {
     let begun = clock.monotonic();
     let done = work.await;
-    let seconds = clock.monotonic().saturating_sub(begun).as_secs_f64();
-    metrics::tick(step, if done { "done" } else { "failed" }, seconds);
+    metrics::tick(step, done, clock.monotonic().saturating_sub(begun));
     done
 }

@@ -60,6 +60,8 @@ enum Error {
     Kafka(#[from] KafkaError),
     #[error("read or write ingest state")]
     Mysql(#[from] sqlx::Error),
+    #[error("topic {0} does not exist (yet); create it, or take its data types out of the catalog")]
+    TopicMissing(TopicName),
     #[error("kafka's answer lacks partition {0}")]
     Incomplete(TopicPartition),
 }
@@ -161,6 +163,7 @@ impl Admission {
                     generation,
                     abandoned: AtomicBool::new(false),
                 });
+                metrics::partition_reads(partition.topic.as_str(), partition.partition.0);
                 self.tell(Command::Admit {
                     partition: partition.clone(),
                     epoch,
@@ -190,9 +193,16 @@ impl Admission {
 
     async fn judge(&self, partition: &TopicPartition) -> Result<Verdict, Error> {
         let topic = &partition.topic;
+        // A stop stays until an operator lifts it: what is missing does not come back when the log grows past it.
+        if let Some(stop) = stops::partition_stop(&self.pool, partition).await?
+            && stop.reason != PartitionStopReason::TopicMissing
+        {
+            return Ok(Verdict::Stop(stop));
+        }
         let (topic_id, count) = match self.describe(topic).await? {
             Described::Topic { id, partitions } => (id, partitions),
-            Described::Missing => return Ok(Verdict::Stop(missing_topic(topic))),
+            // A broker whose metadata is behind says this of a topic that exists: ask again.
+            Described::Missing => return Err(Error::TopicMissing(topic.clone())),
         };
         let accepted = match topics::accepted(&self.pool, topic).await? {
             Some(accepted) => accepted,
@@ -211,6 +221,7 @@ impl Admission {
         let (low, high) = self.watermarks(partition).await?;
         let generation = accepted.generation;
         if let Some(committed) = self.committed(partition).await? {
+            topics::confirm_start(&self.pool, topic, generation, partition.partition).await?;
             return Ok(match judge_position(committed, low, high) {
                 Ok(()) => Verdict::Read {
                     topic_id,
@@ -329,15 +340,17 @@ impl Admission {
         Ok(())
     }
 
-    /// Compares what was delivered of every partition that is read with its log.
+    /// Compares what was delivered of every partition that is read with its log. Those that look well are read anew
+    /// from where they are: the client stays silent after such an error, whatever the log does meanwhile.
     async fn check_positions(&self) -> Result<(), Error> {
         let reading = self.partitions.view(|partition, owned| {
             matches!(owned.state, State::Reading(_)).then(|| (partition.clone(), owned.epoch, owned.queue.delivered()))
         });
         for (partition, epoch, delivered) in reading.into_iter().flatten() {
             let (low, high) = self.watermarks(&partition).await?;
-            if let Err(stop) = judge_position(delivered, low, high) {
-                self.stop(&partition, epoch, stop).await?;
+            match judge_position(delivered, low, high) {
+                Err(stop) => self.stop(&partition, epoch, stop).await?,
+                Ok(()) => self.tell(Command::ReadAnew { partition, epoch }),
             }
         }
         Ok(())
@@ -377,7 +390,7 @@ pub(crate) fn recreated(topic: &TopicName, accepted: &TopicId, found: &TopicId) 
 pub(crate) fn missing_topic(topic: &TopicName) -> PartitionStop {
     PartitionStop {
         reason: PartitionStopReason::TopicMissing,
-        detail: format!("topic {topic} does not exist any more"),
+        detail: format!("topic {topic} does not exist any more; what was unread in it is gone"),
         missing: None,
     }
 }
@@ -387,14 +400,20 @@ fn judge_position(position: Offset, low: Offset, high: Offset) -> Result<(), Par
     if position < low {
         return Err(PartitionStop {
             reason: PartitionStopReason::LogStartAhead,
-            detail: format!("the log begins at {low}, reading would go on at {position}"),
+            detail: format!(
+                "the log begins at {low}, reading would go on at {position}: unread records were deleted. Have them \
+                 resent, or accept the loss, then commit a position and remove this row"
+            ),
             missing: Some((position, low)),
         });
     }
     if position > high {
         return Err(PartitionStop {
             reason: PartitionStopReason::LogEndBehind,
-            detail: format!("the log ends at {high}, reading would go on at {position}: it was truncated"),
+            detail: format!(
+                "the log ends at {high}, reading would go on at {position}: it was truncated. Records that are written \
+                 there now have offsets that were processed before; commit a position and remove this row to go on"
+            ),
             missing: Some((high, position)),
         });
     }

@@ -2,6 +2,8 @@
 //!
 //! It makes no call that can block for long. What waits (for room, for a drain) waits here with a limit.
 
+mod orders;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use super::gate::Gate;
 use super::intake::{Intake, Open};
 use super::matching::TopicPlan;
 use super::partition::{Epoch, Partitions};
-use super::rebalance::{LiveConsumer, Request, list};
+use super::rebalance::{LiveConsumer, list};
 use crate::budget::Budget;
 use crate::chunk::{Chunk, Stretch};
 use crate::metrics;
@@ -43,6 +45,9 @@ pub enum Error {
     /// The client can not go on.
     #[error("kafka client failed for good")]
     Fatal(#[source] KafkaError),
+    /// The client met a batch that it cannot read, and would go on behind it.
+    #[error("kafka delivered a batch that the client cannot read; going on would pass over its records")]
+    Unreadable(#[source] KafkaError),
     /// The whitelist was never known. The worker waits for it before it joins the group, so this is a fault of ours.
     #[error("a record was delivered before the whitelist was known")]
     WhitelistUnknown,
@@ -67,6 +72,13 @@ pub enum Command {
     },
     /// Do not read a partition any more; its stop is on record.
     Stop {
+        /// The partition.
+        partition: TopicPartition,
+        /// The assignment that this is for.
+        epoch: Epoch,
+    },
+    /// Read a partition on from where it is: the client may have fallen silent over it.
+    ReadAnew {
         /// The partition.
         partition: TopicPartition,
         /// The assignment that this is for.
@@ -141,10 +153,11 @@ impl Reader {
     /// Polls until told to end. Returns after the owned partitions were drained and committed as far as possible.
     pub fn run(mut self) -> Result<(), Error> {
         loop {
+            // The coordinator first: a command for a partition that it takes away must find it gone.
+            self.requests()?;
             if !self.commands() {
                 return self.finish();
             }
-            self.requests()?;
             self.balance()?;
             let idle = self.poll_many()?;
             self.seal_aged()?;
@@ -182,12 +195,17 @@ impl Reader {
 
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Error> {
         let Some(place) = self.find(message) else { return Ok(()) };
-        if self.open[place].builder.as_ref().is_some_and(Builder::is_full) {
-            self.seal(place)?;
-        }
         let Some(offset) = Offset::from_kafka(message.offset()) else {
             return Ok(());
         };
+        if offset < self.open[place].expected {
+            // Delivered in this assignment already.
+            return Ok(());
+        }
+        if self.open[place].builder.as_ref().is_some_and(Builder::is_full) {
+            self.seal(place);
+            self.hand_on(PATIENCE)?;
+        }
         let record = Delivered {
             offset,
             timestamp: message.timestamp().to_millis().unwrap_or(-1),
@@ -220,8 +238,13 @@ impl Reader {
     fn client_error(&mut self, error: KafkaError) -> Result<(), Error> {
         match error {
             KafkaError::MessageConsumptionFatal(_) => Err(Error::Fatal(error)),
+            // The client would pass over what it cannot read; the process ends instead, and says so, again and again.
+            KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::NotImplemented) => {
+                Err(Error::Unreadable(error))
+            }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 // The error names no partition: admission compares all positions with the logs.
+                self.seal_all(|_| true);
                 let _ = self.wiring.admission.blocking_send(admission::Event::CheckPositions);
                 Ok(())
             }
@@ -232,34 +255,31 @@ impl Reader {
         }
     }
 
-    /// Seals an open chunk and hands it on.
-    fn seal(&mut self, place: usize) -> Result<(), Error> {
+    /// Seals an open chunk; it waits to be handed on.
+    fn seal(&mut self, place: usize) {
         let open = &mut self.open[place];
-        let Some(builder) = open.builder.take() else {
-            return Ok(());
-        };
+        let Some(builder) = open.builder.take() else { return };
         let delivered_at = self.wiring.clock.now().as_millisecond();
         let chunk = builder.seal(Arc::clone(&open.stretch), delivered_at, Arc::clone(&self.wiring.budget));
-        if self
-            .wiring
-            .partitions
-            .queue(&open.partition, open.epoch, chunk.completion())
-        {
+        let partitions = &self.wiring.partitions;
+        if partitions.queue(&open.partition, open.epoch, chunk.completion()) {
             self.waiting.push(chunk);
-            self.hand_on(PATIENCE)?;
         }
-        Ok(())
+    }
+
+    /// Seals the open chunks that are meant.
+    fn seal_all(&mut self, meant: impl Fn(&Builder) -> bool) {
+        for place in 0..self.open.len() {
+            if self.open[place].builder.as_ref().is_some_and(&meant) {
+                self.seal(place);
+            }
+        }
     }
 
     fn seal_aged(&mut self) -> Result<(), Error> {
         let now = self.wiring.clock.monotonic();
-        for place in 0..self.open.len() {
-            let aged = |builder: &Builder| builder.begun() + CHUNK_LINGER <= now;
-            if self.open[place].builder.as_ref().is_some_and(aged) {
-                self.seal(place)?;
-            }
-        }
-        Ok(())
+        self.seal_all(|builder| builder.begun() + CHUNK_LINGER <= now);
+        self.hand_on(PATIENCE)
     }
 
     /// Hands sealed chunks to decode, in order, waiting for room at most `patience`.
@@ -327,160 +347,5 @@ impl Reader {
             tracing::warn!(%error, "pause or resume");
             self.gate.failed(changes);
         }
-    }
-
-    /// Does what others ask. Returns whether to go on.
-    fn commands(&mut self) -> bool {
-        while let Ok(command) = self.wiring.commands.try_recv() {
-            match command {
-                Command::Admit {
-                    partition,
-                    epoch,
-                    stretch,
-                    start,
-                } => self.admit(partition, epoch, stretch, start),
-                Command::Stop { partition, epoch } => {
-                    if self.wiring.partitions.with(&partition, epoch, |_| ()).is_some() {
-                        self.open.retain(|open| open.partition != partition);
-                        self.gate.stopped(&partition);
-                    }
-                }
-                Command::ShutDown => return false,
-            }
-        }
-        true
-    }
-
-    /// Starts reading an admitted partition: assigns it anew at its start, which works in every state the client can
-    /// have it in.
-    fn admit(&mut self, partition: TopicPartition, epoch: Epoch, stretch: Arc<Stretch>, start: Offset) {
-        if self.wiring.partitions.with(&partition, epoch, |_| ()).is_none() {
-            return;
-        }
-        let offset = rdkafka::Offset::Offset(start.to_kafka());
-        let assigned = list([(&partition, offset)]).and_then(|list| {
-            self.consumer.incremental_unassign(&list)?;
-            self.consumer.incremental_assign(&list)?;
-            self.consumer.resume(&list)
-        });
-        if let Err(error) = assigned {
-            tracing::warn!(%error, %partition, "assign at start");
-            let _ = self
-                .wiring
-                .admission
-                .blocking_send(admission::Event::Assigned { partition, epoch });
-            return;
-        }
-        if !self
-            .wiring
-            .partitions
-            .read(&partition, epoch, Arc::clone(&stretch), start)
-        {
-            return;
-        }
-        let Some(plan) = self
-            .plans
-            .iter()
-            .find(|plan| plan.name == partition.topic)
-            .map(Arc::clone)
-        else {
-            return;
-        };
-        tracing::info!(%partition, %start, "reading");
-        self.gate.admitted(partition.clone());
-        self.open.retain(|open| open.partition != partition);
-        self.open.push(Open {
-            partition,
-            epoch,
-            stretch,
-            plan,
-            expected: start,
-            builder: None,
-        });
-    }
-
-    /// Answers the coordinator.
-    fn requests(&mut self) -> Result<(), Error> {
-        while let Some(request) = self.consumer.context().next_request() {
-            match request {
-                Request::Assign(partitions) => self.assigned(partitions),
-                Request::Revoke(partitions) => self.revoked(&partitions)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Accepts partitions, paused: admission says later whether and from where to read.
-    fn assigned(&mut self, partitions: Vec<TopicPartition>) {
-        tracing::info!(?partitions, "partitions assigned");
-        let accepted = list(
-            partitions
-                .iter()
-                .map(|partition| (partition, rdkafka::Offset::Beginning)),
-        )
-        .and_then(|list| {
-            self.consumer
-                .incremental_assign(&list)
-                .and_then(|()| self.consumer.pause(&list))
-        });
-        if let Err(error) = accepted {
-            tracing::error!(%error, "accept assigned partitions");
-        }
-        for partition in partitions {
-            self.gate.assigned(partition.clone());
-            let epoch = self.wiring.partitions.assign(partition.clone());
-            let _ = self
-                .wiring
-                .admission
-                .blocking_send(admission::Event::Assigned { partition, epoch });
-        }
-    }
-
-    /// Gives partitions up, after a drain where they are still ours.
-    fn revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        let lost = self.consumer.assignment_lost();
-        tracing::info!(?partitions, lost, "partitions revoked");
-        if !lost {
-            self.drain(partitions)?;
-        }
-        for partition in partitions {
-            self.wiring.partitions.revoke(partition);
-            self.gate.revoked(partition);
-        }
-        self.open.retain(|open| !partitions.contains(&open.partition));
-        let given = list(partitions.iter().map(|partition| (partition, rdkafka::Offset::Invalid)))
-            .and_then(|list| self.consumer.incremental_unassign(&list));
-        if let Err(error) = given {
-            tracing::warn!(%error, "give up revoked partitions");
-        }
-        Ok(())
-    }
-
-    /// Waits until everything delivered from these partitions is durable, in the ledger and committed, or time is up.
-    fn drain(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        let deadline = self.wiring.clock.monotonic() + self.drain_limit;
-        for place in 0..self.open.len() {
-            if partitions.contains(&self.open[place].partition) {
-                self.seal(place)?;
-            }
-        }
-        self.hand_on(deadline.saturating_sub(self.wiring.clock.monotonic()))?;
-        let (finish, finished) = Finish::new(partitions.to_vec(), deadline);
-        if self.wiring.finishes.try_send(finish).is_ok() {
-            let left = deadline.saturating_sub(self.wiring.clock.monotonic());
-            let done = finished.recv_timeout(left).unwrap_or(false);
-            tracing::info!(done, "drained");
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<(), Error> {
-        let owned = self.wiring.partitions.view(|partition, _| partition.clone());
-        self.drain(&owned)?;
-        for partition in &owned {
-            self.wiring.partitions.revoke(partition);
-        }
-        self.consumer.context().close();
-        Ok(())
     }
 }

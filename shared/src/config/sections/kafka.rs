@@ -21,6 +21,10 @@ const OURS: &[(&str, &str)] = &[
     ),
     ("bootstrap.servers", "set kafka.brokers"),
     (
+        "check.crcs",
+        "the client would pass over a batch with a wrong checksum without saying which records it lost",
+    ),
+    (
         "enable.auto.commit",
         "offsets are committed after the rows they stand for, never by the client",
     ),
