@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 pub use self::isolation::Isolation;
+pub(crate) use self::isolation::with_database;
 pub(crate) use self::leftovers::folder_of_this_process;
 use crate::servers::{Endpoints, Kafka, Lifetime, MariaDb, Place, Redis, Scale, Set, set::Given};
 

@@ -332,16 +332,7 @@ impl Fleet {
 
     /// Reads a worker's counters: name with labels → value.
     pub async fn metrics(&self, number: usize) -> Result<BTreeMap<String, f64>> {
-        let url = format!("{}/metrics", self.workers[number].http());
-        let text = reqwest::get(url).await?.error_for_status()?.text().await?;
-        Ok(text
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| {
-                let (name, value) = line.rsplit_once(' ')?;
-                Some((name.to_owned(), value.parse().ok()?))
-            })
-            .collect())
+        scrape(self.workers[number].http()).await
     }
 
     /// Stops every running worker in order and checks that each ended with code 0.
@@ -359,6 +350,20 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+/// Reads the counters of the worker that serves at `http`: name with labels → value.
+pub async fn scrape(http: &str) -> Result<BTreeMap<String, f64>> {
+    let url = format!("{http}/metrics");
+    let text = reqwest::get(url).await?.error_for_status()?.text().await?;
+    Ok(text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        })
+        .collect())
 }
 
 /// Sums counters by name prefix and a set of labels that must be present.

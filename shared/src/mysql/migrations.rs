@@ -38,8 +38,7 @@ pub enum Error {
     Migrate(#[source] MigrateError),
     /// The schema is older than this binary.
     #[error(
-        "the database schema lacks migration(s) {}: run the migration command (`control-plane migrate`) of this version \
-         first",
+        "the database schema lacks migration(s) {}: run `reprise-control-plane migrate` of this version first",
         missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
     Older {

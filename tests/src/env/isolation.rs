@@ -274,7 +274,7 @@ impl Id {
 }
 
 /// Replaces the database in a MySQL URL and keeps its options.
-fn with_database(url: &str, database: &str) -> String {
+pub(crate) fn with_database(url: &str, database: &str) -> String {
     let (address, options) = url
         .split_once('?')
         .map_or((url, None), |(address, options)| (address, Some(options)));

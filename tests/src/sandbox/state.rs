@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `endpoints.json` | where everything is; exists while the stack is up |
 //! | `pids.json` | which processes are ours, each with when it began |
-//! | `ports.json` | the ports, so that a stack comes back where it was |
+//! | `ports.json`, `service-ports.json` | the ports, so that a stack comes back where it was |
 //! | `lock` | held by the `up` or `down` that is at work |
 
 use std::{
@@ -41,6 +41,16 @@ pub struct EndpointsFile {
     pub log_dir: PathBuf,
 }
 
+impl EndpointsFile {
+    /// Reads the file in a stack's folder, without waiting for anyone; `None` while no stack is up.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        read(&folder.join("endpoints.json"))
+    }
+}
+
 /// A process of the stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Recorded {
@@ -49,6 +59,9 @@ pub(super) struct Recorded {
     /// Its process for certain.
     #[serde(flatten)]
     pub(super) identity: Identity,
+    /// What a service was started with, to see whether it has to be started anew; servers have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) settings: Option<String>,
 }
 
 /// The stack's folder; nobody else changes the stack while this is held.
@@ -114,6 +127,21 @@ impl StateFolder {
         Ok(ports)
     }
 
+    /// A service's port of last time, or a free one where it is taken and not by this very service.
+    pub(super) fn service_port(&self, name: &str, running: &[Recorded]) -> Result<u16> {
+        let mut known: BTreeMap<String, u16> = self.read("service-ports.json")?.unwrap_or_default();
+        let ours = running
+            .iter()
+            .any(|process| process.name == name && process.identity.is_running());
+        if let Some(port) = known.get(name).copied().filter(|port| ours || ports::is_free(*port)) {
+            return Ok(port);
+        }
+        let [port] = ports::free()?;
+        known.insert(name.to_owned(), port);
+        self.write("service-ports.json", &known)?;
+        Ok(port)
+    }
+
     pub(super) fn write_endpoints(&self, endpoints: &EndpointsFile) -> Result<()> {
         self.write("endpoints.json", endpoints)
     }
@@ -132,14 +160,7 @@ impl StateFolder {
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        let path = self.folder.join(name);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(
-                serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?,
-            )),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
-        }
+        read(&self.folder.join(name))
     }
 
     /// Replaces a file at once, so that a reader never sees half of it.
@@ -149,6 +170,16 @@ impl StateFolder {
         text.push(b'\n');
         fs::write(&part, text).with_context(|| format!("write {}", part.display()))?;
         fs::rename(&part, self.folder.join(name)).with_context(|| format!("replace {name}"))
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(
+            serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?,
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }
 }
 
@@ -176,6 +207,7 @@ mod tests {
         let processes = [Recorded {
             name: "kafka".to_owned(),
             identity,
+            settings: None,
         }];
         folder.record(&processes).unwrap();
         assert_eq!(folder.recorded().unwrap(), processes);

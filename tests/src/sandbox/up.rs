@@ -5,18 +5,35 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result};
 use tokio::sync::Mutex;
 
-use super::state::{EndpointsFile, Recorded, StateFolder};
+use super::{
+    prepare, service,
+    state::{EndpointsFile, Recorded, StateFolder},
+};
 use crate::{
+    cluster::{Service, Spec},
     env,
-    servers::{START_LIMIT, Server, Set},
+    servers::{START_LIMIT, Server, Set, process::Identity},
 };
 
 /// How long a server that runs already may take to answer before it is taken for dead.
 const ALIVE_LIMIT: Duration = Duration::from_secs(10);
 
+/// The stack's one ingest worker.
+const INGEST: &str = "ingest-1";
+/// How long a worker may take to be ready: it joins its group, which has to notice first that a killed one is gone.
+const READY_LIMIT: Duration = Duration::from_secs(90);
+
 pub(super) async fn run(folder: &StateFolder) -> Result<ExitCode> {
+    start(folder).await?;
+    eprintln!("the stack is up: {}", folder.path().join("endpoints.json").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves the whole stack running and ready, and returns where it is.
+pub(super) async fn start(folder: &StateFolder) -> Result<EndpointsFile> {
     let recorded = folder.recorded()?;
     let mut set = Set::at(&folder.place(), folder.ports(&recorded)?, env::given()).await?;
+    let port = folder.service_port(INGEST, &recorded)?;
     let ledger = Ledger {
         folder,
         processes: Mutex::new(recorded),
@@ -26,16 +43,23 @@ pub(super) async fn run(folder: &StateFolder) -> Result<ExitCode> {
         ledger.ensure(&mut set.mariadb),
         ledger.ensure(&mut set.redis)
     )?;
-    let endpoints = EndpointsFile {
+    let (mysql, (), ()) = tokio::try_join!(
+        prepare::database(&set.endpoints.mysql),
+        prepare::topic(&set.endpoints.kafka),
+        prepare::whitelist(&set.endpoints.redis)
+    )?;
+    let mut endpoints = EndpointsFile {
         kafka: set.endpoints.kafka,
         redis: set.endpoints.redis,
-        mysql: set.endpoints.mysql,
+        mysql,
         log_dir: folder.place().logs(),
         ..EndpointsFile::default()
     };
+    let worker = service::ingest(&endpoints, folder.path(), INGEST, port)?;
+    endpoints.ingest_http.push(worker.http.clone());
+    ledger.ensure_service(worker).await?;
     folder.write_endpoints(&endpoints)?;
-    eprintln!("the stack is up: {}", folder.path().join("endpoints.json").display());
-    Ok(ExitCode::SUCCESS)
+    Ok(endpoints)
 }
 
 /// Keeps `pids.json` true after every start, so that a `down` finds what an interrupted `up` has started.
@@ -49,14 +73,7 @@ impl Ledger<'_> {
     async fn ensure<S: Server>(&self, server: &mut Option<S>) -> Result<()> {
         let Some(server) = server else { return Ok(()) };
         let name = S::KIND.name();
-        let known = self
-            .processes
-            .lock()
-            .await
-            .iter()
-            .find(|process| process.name == name)
-            .cloned();
-        if let Some(known) = known.filter(|known| known.identity.is_running()) {
+        if let Some(known) = self.known(name).await {
             server.process().adopt(known.identity);
             if server.ready(ALIVE_LIMIT).await.is_ok() {
                 return Ok(());
@@ -67,18 +84,48 @@ impl Ledger<'_> {
         eprintln!("starting {name} at {}", server.endpoint());
         server.prepare().await.with_context(|| format!("prepare {name}"))?;
         server.process().start()?;
-        self.started(server).await?;
+        let identity = server.identity().with_context(|| format!("{name} ended at once"))?;
+        self.started(name, identity, None).await?;
         server.ready(START_LIMIT).await
     }
 
-    async fn started<S: Server>(&self, server: &mut S) -> Result<()> {
-        let name = S::KIND.name();
-        let identity = server.identity().with_context(|| format!("{name} ended at once"))?;
+    /// Leaves the service running and ready, with the settings and the binary of today.
+    async fn ensure_service(&self, spec: Spec) -> Result<()> {
+        let (name, http) = (spec.name.clone(), spec.http.clone());
+        let settings = service::settings(&spec, self.folder.path())?;
+        let mut service = Service::new(spec);
+        if let Some(known) = self.known(&name).await {
+            service.adopt(known.identity);
+            if known.settings.as_ref() != Some(&settings) {
+                eprintln!("{name} runs with other settings or an older binary: starting it again");
+            } else if service.ready(ALIVE_LIMIT).await.is_ok() {
+                return Ok(());
+            } else {
+                eprintln!("{name} runs but is not ready: starting it again");
+            }
+            service.stop().await?;
+        }
+        eprintln!("starting {name} at {http}");
+        service.start()?;
+        let identity = service.identity().with_context(|| format!("{name} ended at once"))?;
+        self.started(&name, identity, Some(settings)).await?;
+        service.ready(READY_LIMIT).await
+    }
+
+    /// The recorded process of this name, if it still runs.
+    async fn known(&self, name: &str) -> Option<Recorded> {
+        let processes = self.processes.lock().await;
+        let known = processes.iter().find(|process| process.name == name).cloned();
+        known.filter(|known| known.identity.is_running())
+    }
+
+    async fn started(&self, name: &str, identity: Identity, settings: Option<String>) -> Result<()> {
         let mut processes = self.processes.lock().await;
         processes.retain(|process| process.name != name);
         processes.push(Recorded {
             name: name.to_owned(),
             identity,
+            settings,
         });
         self.folder.record(&processes)
     }

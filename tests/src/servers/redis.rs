@@ -1,4 +1,4 @@
-//! A Redis server that keeps everything in memory and nothing on disk.
+//! A Redis server: in memory alone for a test, with its log on disk for a stack that stays.
 
 use std::{fs, path::PathBuf};
 
@@ -6,15 +6,16 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Kind, Place, Server, install, ports,
-    process::{Process, Program},
+    process::{Lifetime, Process, Program},
 };
 
-/// A Redis server. A restart empties it, as the loss of one would.
+/// A Redis server. A restart empties one of a test, as the loss of one would; that of a stack keeps its data.
 #[derive(Debug)]
 pub struct Redis {
     folder: PathBuf,
     port: u16,
     endpoint: String,
+    lasting: bool,
     process: Process,
 }
 
@@ -36,6 +37,7 @@ impl Redis {
         Ok(Self {
             folder,
             port,
+            lasting: place.lifetime == Lifetime::Detached,
             endpoint,
             process: Process::new(program),
         })
@@ -73,8 +75,10 @@ impl Server for Redis {
         fs::create_dir_all(&self.folder).with_context(|| format!("create {}", self.folder.display()))?;
         let folder = self.folder.display();
         let options = format!(
-            "bind 127.0.0.1\nport {}\ndir \"{folder}\"\nsave \"\"\nappendonly no\n",
-            self.port
+            "bind 127.0.0.1\nport {}\ndir \"{folder}\"\nsave \"\"\nappendonly {}\n",
+            self.port,
+            // What outlives its starter keeps its data over a stop, as the other servers do: the ledger lives here.
+            if self.lasting { "yes" } else { "no" }
         );
         fs::write(self.folder.join("redis.conf"), options).context("write redis.conf")
     }

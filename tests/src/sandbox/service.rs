@@ -1,0 +1,60 @@
+//! The stack's own processes: which there are, and with which settings.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+use super::stack::{GROUP, HEARTBEAT, catalog_path};
+use super::state::EndpointsFile;
+use crate::cluster::{Spec, binary};
+use crate::servers::process::Lifetime;
+
+/// Returns how to run the ingest worker of a stack, without its place in the network: that is `port`.
+pub(super) fn ingest(endpoints: &EndpointsFile, folder: &Path, name: &str, port: u16) -> Result<Spec> {
+    let settings = [
+        ("REPRISE_KAFKA__BROKERS", endpoints.kafka.clone()),
+        ("REPRISE_MYSQL__URL", endpoints.mysql.clone()),
+        ("REPRISE_REDIS__URL", endpoints.redis.clone()),
+        ("REPRISE_HTTP__LISTEN", format!("127.0.0.1:{port}")),
+        ("REPRISE_INGEST__GROUP", GROUP.to_owned()),
+        ("REPRISE_INGEST__HEARTBEAT", format!("{}ms", HEARTBEAT.as_millis())),
+        ("REPRISE_LOG__FORMAT", "pretty".to_owned()),
+    ];
+    let catalog = catalog_path(folder)?;
+    Ok(Spec {
+        name: name.to_owned(),
+        binary: binary("reprise-worker")?,
+        arguments: vec!["--set".into(), format!("catalog={}", catalog.display()).into()],
+        environment: settings
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
+        logs: endpoints.log_dir.clone(),
+        http: format!("http://127.0.0.1:{port}"),
+        lifetime: Lifetime::Detached,
+    })
+}
+
+/// Sums up what a service is started with: its settings, its binary and its catalog. A running one with another sum
+/// is out of date.
+pub(super) fn settings(spec: &Spec, folder: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    for (name, value) in &spec.environment {
+        hash.update(format!("{name:?}={value:?}\n"));
+    }
+    hash.update(format!("{:?}\n", spec.arguments));
+    let binary = fs::metadata(&spec.binary).with_context(|| format!("look at {}", spec.binary.display()))?;
+    hash.update(format!(
+        "{} {} {}\n",
+        binary.size(),
+        binary.mtime(),
+        binary.mtime_nsec()
+    ));
+    let catalog = catalog_path(folder)?;
+    hash.update(fs::read(&catalog).with_context(|| format!("read {}", catalog.display()))?);
+    let bytes = hash.finalize();
+    Ok(bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
