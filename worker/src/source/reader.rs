@@ -10,6 +10,7 @@ use rdkafka::Message;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionList;
 use reprise_shared::clock::Clock;
 use reprise_shared::kafka::headers;
 use reprise_shared::position::{Offset, TopicPartition};
@@ -221,6 +222,10 @@ impl Reader {
         match error {
             KafkaError::MessageConsumptionFatal(_) => Err(Error::Fatal(error)),
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
+                // What was delivered counts as delivered before anybody says what is missing after it.
+                for place in 0..self.open.len() {
+                    self.seal(place)?;
+                }
                 // The error names no partition: admission compares all positions with the logs.
                 let _ = self.wiring.admission.blocking_send(admission::Event::CheckPositions);
                 Ok(())
@@ -351,15 +356,18 @@ impl Reader {
         true
     }
 
-    /// Starts reading an admitted partition: assigns it anew at its start, which works in every state the client can
-    /// have it in.
+    /// Starts reading an admitted partition. It becomes known to the client only now, with its start, unless it was
+    /// read before. `incremental_unassign` is not called without need: while a revocation is on its way, the client
+    /// takes any such call for the answer to it and gives partitions away before they are drained.
     fn admit(&mut self, partition: TopicPartition, epoch: Epoch, stretch: Arc<Stretch>, start: Offset) {
         if self.wiring.partitions.with(&partition, epoch, |_| ()).is_none() {
             return;
         }
         let offset = rdkafka::Offset::Offset(start.to_kafka());
         let assigned = list([(&partition, offset)]).and_then(|list| {
-            self.consumer.incremental_unassign(&list)?;
+            if !self.known_to_client(std::slice::from_ref(&partition))?.is_empty() {
+                self.consumer.incremental_unassign(&list)?;
+            }
             self.consumer.incremental_assign(&list)?;
             self.consumer.resume(&list)
         });
@@ -410,19 +418,10 @@ impl Reader {
         Ok(())
     }
 
-    /// Accepts partitions, paused: admission says later whether and from where to read.
+    /// Accepts partitions, but tells the client of none yet: admission says later whether and from where to read.
     fn assigned(&mut self, partitions: Vec<TopicPartition>) {
         tracing::info!(?partitions, "partitions assigned");
-        let accepted = list(
-            partitions
-                .iter()
-                .map(|partition| (partition, rdkafka::Offset::Beginning)),
-        )
-        .and_then(|list| {
-            self.consumer
-                .incremental_assign(&list)
-                .and_then(|()| self.consumer.pause(&list))
-        });
+        let accepted = self.consumer.incremental_assign(&TopicPartitionList::new());
         if let Err(error) = accepted {
             tracing::error!(%error, "accept assigned partitions");
         }
@@ -434,6 +433,17 @@ impl Reader {
                 .admission
                 .blocking_send(admission::Event::Assigned { partition, epoch });
         }
+    }
+
+    /// Picks the partitions that the client reads: those that were admitted.
+    fn known_to_client<'a>(&self, partitions: &'a [TopicPartition]) -> Result<Vec<&'a TopicPartition>, KafkaError> {
+        let known = self.consumer.assignment()?;
+        let is_known = |partition: &&TopicPartition| {
+            known
+                .find_partition(partition.topic.as_str(), partition.partition.to_kafka())
+                .is_some()
+        };
+        Ok(partitions.iter().filter(is_known).collect())
     }
 
     /// Gives partitions up, after a drain where they are still ours.
@@ -448,8 +458,11 @@ impl Reader {
             self.gate.revoked(partition);
         }
         self.open.retain(|open| !partitions.contains(&open.partition));
-        let given = list(partitions.iter().map(|partition| (partition, rdkafka::Offset::Invalid)))
-            .and_then(|list| self.consumer.incremental_unassign(&list));
+        // The empty list is an answer, too: the client waits for one.
+        let given = self.known_to_client(partitions).and_then(|known| {
+            let known = list(known.into_iter().map(|partition| (partition, rdkafka::Offset::Invalid)))?;
+            self.consumer.incremental_unassign(&known)
+        });
         if let Err(error) = given {
             tracing::warn!(%error, "give up revoked partitions");
         }
