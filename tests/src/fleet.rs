@@ -1,5 +1,9 @@
 //! A fleet of real worker processes on real servers, on a topic, a database and a key prefix of its own.
 
+mod kafka;
+
+pub use kafka::Stop;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +40,8 @@ pub struct Options {
     pub settings: Vec<(String, String)>,
     /// Replacements in the shipped catalog's text.
     pub catalog: Vec<(String, String)>,
+    /// A topic that another fleet made, instead of one of its own.
+    pub reads: Option<String>,
     /// The servers; those that all tests share by default.
     pub endpoints: Option<Endpoints>,
 }
@@ -47,6 +53,7 @@ impl Default for Options {
             topic: Vec::new(),
             settings: Vec::new(),
             catalog: Vec::new(),
+            reads: None,
             endpoints: None,
         }
     }
@@ -77,9 +84,14 @@ impl Fleet {
         };
         let mut settings = vec![("retention.ms", "-1"), ("max.message.bytes", "4194304")];
         settings.extend(options.topic.iter().copied());
-        let topic = isolation
-            .create_topic("fund-data", options.partitions, &settings)
-            .await?;
+        let topic = match &options.reads {
+            Some(topic) => topic.clone(),
+            None => {
+                isolation
+                    .create_topic("fund-data", options.partitions, &settings)
+                    .await?
+            }
+        };
         let config = mysql::Config {
             url: isolation.mysql_url().into(),
             max_connections: 4,
@@ -176,7 +188,11 @@ impl Fleet {
         .map(|(key, value)| (key.to_owned(), value))
         .into();
         settings.extend(self.options.settings.iter().cloned());
-        let variable = |key: &str| format!("REPRISE_{}", key.replace('.', "__").to_uppercase());
+        // The names of the client's properties have dots of their own.
+        let variable = |key: &str| match key.strip_prefix("kafka.properties.") {
+            Some(property) => format!("REPRISE_KAFKA__PROPERTIES__{}", property.to_uppercase()),
+            None => format!("REPRISE_{}", key.replace('.', "__").to_uppercase()),
+        };
         let environment = settings
             .iter()
             .filter(|(key, _)| key.contains('.'))

@@ -26,7 +26,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Notes a partition that was just assigned: it must be paused by the caller and stays so until it is admitted.
+    /// Notes a partition that was just assigned: the client does not know it until it is admitted.
     pub fn assigned(&mut self, partition: TopicPartition) {
         self.admitted.remove(&partition);
         self.paused.insert(partition.clone());

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
 use reprise_shared::position::{Offset, TopicPartition};
 
 use super::{Command, Error, Reader};
@@ -37,12 +39,15 @@ impl Reader {
         true
     }
 
-    /// Assigns a partition at a position, which works in every state the client can have it in. Returns whether it
-    /// did.
+    /// Assigns a partition at a position, whether the client has it already or not. Returns whether it did.
+    ///
+    /// `incremental_unassign` is not called without need: while a revocation is on its way, the client takes any such
+    /// call for the answer to it and gives partitions away before they are drained.
     fn assign_at(&self, partition: &TopicPartition, position: Offset) -> bool {
         let assigned = list([(partition, rdkafka::Offset::Offset(position.to_kafka()))]).and_then(|list| {
-            // It fails where an earlier try got only this far.
-            let _ = self.consumer.incremental_unassign(&list);
+            if !self.known_to_client(std::slice::from_ref(partition))?.is_empty() {
+                self.consumer.incremental_unassign(&list)?;
+            }
             self.consumer.incremental_assign(&list)?;
             self.consumer.resume(&list)
         });
@@ -115,19 +120,10 @@ impl Reader {
         Ok(())
     }
 
-    /// Accepts partitions, paused: admission says later whether and from where to read.
+    /// Accepts partitions, but tells the client of none yet: admission says later whether and from where to read.
     fn assigned(&mut self, partitions: Vec<TopicPartition>) {
         tracing::info!(?partitions, "partitions assigned");
-        let accepted = list(
-            partitions
-                .iter()
-                .map(|partition| (partition, rdkafka::Offset::Beginning)),
-        )
-        .and_then(|list| {
-            self.consumer
-                .incremental_assign(&list)
-                .and_then(|()| self.consumer.pause(&list))
-        });
+        let accepted = self.consumer.incremental_assign(&TopicPartitionList::new());
         if let Err(error) = accepted {
             tracing::error!(%error, "accept assigned partitions");
         }
@@ -139,6 +135,17 @@ impl Reader {
                 .admission
                 .blocking_send(admission::Event::Assigned { partition, epoch });
         }
+    }
+
+    /// Picks the partitions that the client reads: those that were admitted.
+    fn known_to_client<'a>(&self, partitions: &'a [TopicPartition]) -> Result<Vec<&'a TopicPartition>, KafkaError> {
+        let known = self.consumer.assignment()?;
+        let is_known = |partition: &&TopicPartition| {
+            known
+                .find_partition(partition.topic.as_str(), partition.partition.to_kafka())
+                .is_some()
+        };
+        Ok(partitions.iter().filter(is_known).collect())
     }
 
     /// Gives partitions up, after a drain where they are still ours.
@@ -153,8 +160,11 @@ impl Reader {
             self.gate.revoked(partition);
         }
         self.open.retain(|open| !partitions.contains(&open.partition));
-        let given = list(partitions.iter().map(|partition| (partition, rdkafka::Offset::Invalid)))
-            .and_then(|list| self.consumer.incremental_unassign(&list));
+        // The empty list is an answer, too: the client waits for one.
+        let given = self.known_to_client(partitions).and_then(|known| {
+            let known = list(known.into_iter().map(|partition| (partition, rdkafka::Offset::Invalid)))?;
+            self.consumer.incremental_unassign(&known)
+        });
         if let Err(error) = given {
             tracing::warn!(%error, "give up revoked partitions");
         }
