@@ -1,6 +1,8 @@
 //! A fleet of real worker processes on real servers, on a topic, a database and a key prefix of its own.
 
 mod kafka;
+mod letters;
+mod raw;
 
 pub use kafka::Stop;
 
@@ -12,6 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use reprise_shared::clock::Clock;
+use reprise_shared::heartbeat;
 use reprise_shared::mysql::{self, Database};
 use reprise_shared::redis::{KeyPrefix, Redis, Settings};
 use reprise_shared::whitelist::{self, Change, ChangeId, Content, Edit, Expect, Head, Scope, Version};
@@ -20,11 +23,14 @@ use tempfile::TempDir;
 
 use crate::cluster::{Service, Spec, binary};
 use crate::env::Isolation;
-use crate::feed::{BasicSeed, Destination, Feed, FeedConfig, Report, publish};
+use crate::feed::{BasicSeed, Destination, Feed, FeedConfig, Fund, Report, publish};
 use crate::oracle::{Folded, Oracle, Rules};
 use crate::servers::process::Lifetime;
 use crate::servers::{Endpoints, ports};
 use crate::wait::{blocking, wait_for};
+
+pub use letters::{FoundLetter, FoundState, LetterKey, keys_of};
+pub use raw::RawRecord;
 
 /// How long a test waits for what takes a moment on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -169,6 +175,11 @@ impl Fleet {
             whitelist::Answer::Applied { version, .. } => Ok(version),
             other => bail!("the whitelist was not set: {other:?}"),
         }
+    }
+
+    /// Changes a worker setting for the workers that are started from now on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.options.settings.push((key.to_owned(), value.to_owned()));
     }
 
     /// Starts a worker and returns its place in `workers`; it need not be ready yet.
@@ -321,13 +332,26 @@ impl Fleet {
     /// Folds the topic in plain code: what the tables must hold when all basic data was seeded from `seed` and the
     /// given ids are allowed (all when the list is empty).
     pub async fn oracle(&self, seed: Option<FeedConfig>, allowed: Vec<String>) -> Result<Folded> {
+        self.fold(seed, Vec::new(), allowed).await
+    }
+
+    /// As [`Self::oracle`], when the lookup knows some more funds than the seeded ones.
+    pub async fn oracle_knowing(&self, more: &[u32], seed: FeedConfig, allowed: Vec<String>) -> Result<Folded> {
+        self.fold(Some(seed), more.to_vec(), allowed).await
+    }
+
+    async fn fold(&self, seed: Option<FeedConfig>, more: Vec<u32>, allowed: Vec<String>) -> Result<Folded> {
         let (brokers, topic) = (self.isolation.kafka_brokers().to_owned(), self.topic.clone());
         blocking("fold the topic", Duration::from_secs(600), move || {
             let oracle = Oracle::read_topic(&brokers, &topic)?;
             let allowed: std::collections::BTreeSet<String> = allowed.into_iter().collect();
             let lets = |id: &str| allowed.is_empty() || allowed.contains(id);
             let basic = seed.as_ref().map(BasicSeed::new);
-            let lookup = basic.as_ref().map(|basic| basic.lookup()).unwrap_or_default();
+            let mut lookup = basic.as_ref().map(|basic| basic.lookup()).unwrap_or_default();
+            lookup.extend(
+                more.iter()
+                    .map(|fund| (Fund(*fund).performance_id(), Fund(*fund).fund_code())),
+            );
             let now = Clock::system().now();
             let rules = Rules {
                 allowed: &lets,
@@ -335,6 +359,30 @@ impl Fleet {
                 ..Rules::new(&lookup, now)
             };
             Ok(oracle.fold(&rules))
+        })
+        .await
+    }
+
+    /// Returns which whitelist version each worker says it applies.
+    pub async fn applied_whitelists(&self) -> Result<Vec<Option<u64>>> {
+        let store = heartbeat::Store::new(self.redis.clone(), heartbeat::Store::DEFAULT_INTERVAL);
+        let fleet = store.list(Clock::system().now()).await?;
+        Ok(fleet
+            .workers
+            .iter()
+            .map(|beat| beat.whitelist.applied.map(|version| version.0))
+            .collect())
+    }
+
+    /// Waits until every worker, and at least one, says that it applies a whitelist version.
+    pub async fn whitelist_applied(&self, version: Version, limit: Duration) -> Result<()> {
+        wait_for("all workers to apply the whitelist", limit, async || {
+            let applied = self.applied_whitelists().await.map_err(|error| format!("{error:#}"))?;
+            if !applied.is_empty() && applied.iter().all(|applied| *applied == Some(version.0)) {
+                Ok(())
+            } else {
+                Err(format!("{applied:?}, {version:?} wanted"))
+            }
         })
         .await
     }

@@ -112,6 +112,9 @@ struct Admitted<'a> {
     record: Record<'a>,
     data_type: TypeIndex,
     id: Cow<'a, str>,
+    /// The id was taken from the Kafka key. Decided once a record: the fleet may lose its trust in keys meanwhile, and
+    /// then a record must not be looked up by its key and written without comparing the two.
+    in_key: bool,
     /// One per lookup of the type.
     values: SmallVec<[Value; 1]>,
 }
@@ -198,6 +201,14 @@ impl Stage {
         record: Record<'a>,
         outcome: &mut Outcome,
     ) -> Result<Option<Admitted<'a>>, Refused> {
+        if let (true, Some(data_type)) = (record.audit_only, record.data_type) {
+            self.audit(&record, data_type)?;
+            outcome
+                .saw(Some(data_type), record.offset, record.timestamp)
+                .records
+                .filtered += 1;
+            return Ok(None);
+        }
         if record.payload_size > self.limits.max_payload {
             let (size, limit) = (record.payload_size, self.limits.max_payload);
             let message = format!("the payload has {size} bytes; expected at most {limit}");
@@ -207,7 +218,10 @@ impl Stage {
             ));
         }
         let payload = record.payload.unwrap_or_default();
-        let Some((data_type, id)) = self.identify(chunk, &record, payload)? else {
+        let in_key = record
+            .data_type
+            .is_some_and(|data_type| self.types.trusts_key(data_type));
+        let Some((data_type, id)) = self.identify(chunk, &record, payload, in_key)? else {
             outcome.saw(None, record.offset, record.timestamp).records.skipped += 1;
             return Ok(None);
         };
@@ -218,17 +232,8 @@ impl Stage {
                 .deferred += 1;
             return Ok(None);
         }
-        if record.audit_only {
-            self.audit(&record, data_type, payload)?;
-            outcome
-                .saw(Some(data_type), record.offset, record.timestamp)
-                .records
-                .filtered += 1;
-            return Ok(None);
-        }
         // A trusted key was judged at the source.
-        let judged = record.data_type.is_some() && self.types.trusts_key(data_type);
-        if !judged && judge(&chunk.whitelist, data_type, id.as_bytes()) == Verdict::Filtered {
+        if !in_key && judge(&chunk.whitelist, data_type, id.as_bytes()) == Verdict::Filtered {
             outcome
                 .saw(Some(data_type), record.offset, record.timestamp)
                 .records
@@ -240,6 +245,7 @@ impl Stage {
             record,
             data_type,
             id,
+            in_key,
             values: SmallVec::new(),
         }))
     }
@@ -251,10 +257,11 @@ impl Stage {
         chunk: &Chunk,
         record: &Record<'a>,
         payload: &'a [u8],
+        in_key: bool,
     ) -> Result<Option<(TypeIndex, Cow<'a, str>)>, Refused> {
         let topic = &chunk.stretch.topic_partition.topic;
         match record.data_type {
-            Some(data_type) if self.types.trusts_key(data_type) => Ok(Some((
+            Some(data_type) if in_key => Ok(Some((
                 data_type,
                 String::from_utf8_lossy(record.key.unwrap_or_default()),
             ))),
@@ -298,9 +305,10 @@ impl Stage {
         }
     }
 
-    /// Checks that key and id of a filtered record agree. A payload that has no readable id proves nothing.
-    fn audit(&self, record: &Record<'_>, data_type: TypeIndex, payload: &[u8]) -> Result<(), Refused> {
-        let key = record.key.unwrap_or_default();
+    /// Checks that key and id of a filtered record agree. A payload that has no readable id proves nothing, whatever
+    /// else is wrong with it.
+    fn audit(&self, record: &Record<'_>, data_type: TypeIndex) -> Result<(), Refused> {
+        let (key, payload) = (record.key.unwrap_or_default(), record.payload.unwrap_or_default());
         match self.plans.decoder(data_type).id(payload, &self.limits) {
             Ok(id) if id.as_bytes() != key => {
                 let key = String::from_utf8_lossy(key);
@@ -372,7 +380,7 @@ impl Stage {
             offset: one.record.offset,
             timestamp: one.record.timestamp,
             key: one.record.key,
-            in_key: self.types.trusts_key(one.data_type),
+            in_key: one.in_key,
         };
         let refused = |fault| Refused::new(Some(one.data_type), fault);
         let payload = one.record.payload.unwrap_or_default();
@@ -452,7 +460,9 @@ impl Stage {
             .saw(data_type, record.offset, record.timestamp)
             .records
             .dead_lettered += 1;
-        if let (FaultClass::KeyMismatch, Some(data_type), Some(_)) = (fault.class, data_type, record.key) {
+        // A missing key says nothing of the other keys.
+        let has_key = record.key.is_some_and(|key| !key.is_empty());
+        if let (FaultClass::KeyMismatch, Some(data_type), true) = (fault.class, data_type, has_key) {
             self.types.key_disagrees(data_type);
         }
         self.count_letter(data_type, fault.class);

@@ -44,13 +44,14 @@ pub(super) fn judge(record: &TopicRecord<'_>, shape: Option<&Shape>, rules: &Rul
         (None, _) => Outcome::Skipped,
         (Some(_), None) => Outcome::DeadLettered(FaultClass::Unmatched),
         (Some(payload), Some(shape)) => {
+            // The filter comes first and looks at nothing but the key. A key that is no text is on no list, but an
+            // empty list lets it through to its fault. Where there is no key, there is nothing to filter by.
+            let key = String::from_utf8_lossy(record.key.unwrap_or_default());
+            if !key.is_empty() && !(rules.allowed)(&key) {
+                return Outcome::Filtered;
+            }
             if payload.len() > RECORD_LIMIT {
                 return Outcome::DeadLettered(FaultClass::RecordTooLarge);
-            }
-            // A key that is no text is on no list, but an empty list lets it through to its fault.
-            let key = String::from_utf8_lossy(record.key.unwrap_or_default());
-            if !(rules.allowed)(&key) {
-                return Outcome::Filtered;
             }
             decode(record, payload, shape, rules).unwrap_or_else(Outcome::DeadLettered)
         }

@@ -6,8 +6,9 @@ use anyhow::{Context, bail, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset as Start, TopicPartitionList};
+use reprise_shared::kafka::headers::for_each;
 use reprise_shared::position::{Offset, Partition};
 
 use crate::feed::DATA_TYPE_HEADER;
@@ -122,17 +123,17 @@ impl Slice<'_> {
 }
 
 fn visit_message(message: &BorrowedMessage<'_>, visit: &mut impl FnMut(&TopicRecord<'_>)) -> anyhow::Result<()> {
-    let data_type = message.headers().and_then(|headers| {
-        headers
-            .iter()
-            .filter(|header| header.key == DATA_TYPE_HEADER)
-            .filter_map(|header| header.value)
-            .last()
+    // Not with rdkafka's own iterator, which panics on a name that is not UTF-8.
+    let mut data_type = None;
+    for_each(message, |name, value| {
+        if name == DATA_TYPE_HEADER.as_bytes() {
+            data_type = value.map(<[u8]>::to_vec);
+        }
     });
     visit(&TopicRecord {
         partition: Partition::from_kafka(message.partition()).context("a partition number is beyond 65,535")?,
         offset: Offset::from_kafka(message.offset()).context("an offset is negative")?,
-        data_type,
+        data_type: data_type.as_deref(),
         key: message.key(),
         payload: message.payload(),
     });

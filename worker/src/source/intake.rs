@@ -116,8 +116,9 @@ fn step(
     if record.payload.is_none() {
         return Step::Skip;
     }
-    // Without a key there is nothing to judge by; decode finds that key and id disagree.
-    let (true, Some(key)) = (types.trusts_key(data_type), record.key) else {
+    // Without a key, or with an empty one, there is nothing to judge by; decode finds that key and id disagree.
+    let key = record.key.filter(|key| !key.is_empty());
+    let (true, Some(key)) = (types.trusts_key(data_type), key) else {
         return Step::Decode { audit_only: false };
     };
     match judge(whitelist, data_type, key) {
