@@ -26,7 +26,7 @@ fn options() -> Options {
 /// Counts how often a worker began to read a partition.
 fn readings(fleet: &Fleet, number: usize) -> usize {
     let log = fleet.whole_log(number);
-    log.lines().filter(|line| line.contains(" reading ")).count()
+    log.lines().filter(|line| line.contains("\"reading\"")).count()
 }
 
 async fn reads_more(fleet: &Fleet, number: usize, than: usize) -> Result<()> {
