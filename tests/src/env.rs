@@ -178,6 +178,17 @@ pub fn cache_folder() -> Result<PathBuf> {
         .join("reprise"))
 }
 
+/// How many rounds a repeated trial runs: `REPRISE_ROUNDS`, else `usual`.
+///
+/// # Errors
+/// The variable is not a number.
+pub fn rounds(usual: u32) -> Result<u32> {
+    variable("REPRISE_ROUNDS").map_or(Ok(usual), |text| {
+        text.parse()
+            .with_context(|| format!("REPRISE_ROUNDS is {text:?}, not a number"))
+    })
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the tests' environment is read here alone; services have their config"

@@ -1,8 +1,11 @@
 //! A fleet of real worker processes on real servers, on a topic, a database and a key prefix of its own.
 
+mod checks;
 mod kafka;
 mod letters;
+mod load;
 mod raw;
+mod trial;
 
 pub use kafka::Stop;
 
@@ -12,23 +15,27 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use reprise_shared::clock::Clock;
 use reprise_shared::heartbeat;
 use reprise_shared::mysql::{self, Database};
+use reprise_shared::position::{Offset, Partition};
 use reprise_shared::redis::{KeyPrefix, Redis, Settings};
 use reprise_shared::whitelist::{self, Change, ChangeId, Content, Edit, Expect, Head, Scope, Version};
 use sqlx::mysql::MySqlPool;
 use tempfile::TempDir;
 
 use crate::cluster::{Service, Spec, binary};
-use crate::env::Isolation;
+use crate::env::{Isolation, Servers};
 use crate::feed::{BasicSeed, Destination, Feed, FeedConfig, Fund, Report, publish};
 use crate::oracle::{Folded, Oracle, Rules};
 use crate::servers::process::Lifetime;
 use crate::servers::{Endpoints, ports};
 use crate::wait::{blocking, wait_for};
 
+pub use self::checks::resident_mib;
+pub use self::load::Load;
+pub use self::trial::{endpoints_with, feed_of_all_kinds};
 pub use letters::{FoundLetter, FoundState, LetterKey, keys_of};
 pub use raw::RawRecord;
 
@@ -182,6 +189,35 @@ impl Fleet {
         self.options.settings.push((key.to_owned(), value.to_owned()));
     }
 
+    /// Puts the global list into a Redis that lost it, at a version of one's choice.
+    pub async fn put_whitelist(&self, ids: &[String], version: Version) -> Result<()> {
+        let change_id = ChangeId::new(uuid::Uuid::now_v7().to_string());
+        let mut content = Content::new(Head { version, change_id });
+        content.global.extend(ids.iter().cloned());
+        let writer = whitelist::Writer::new(self.redis.clone(), 1_000);
+        match writer.replace(&content, Expect::Missing).await? {
+            whitelist::Answer::Applied { .. } => Ok(()),
+            other => bail!("the whitelist was not put: {other:?}"),
+        }
+    }
+
+    /// Empties the fleet's Redis; only for a private one.
+    pub async fn flush_redis(&self) -> Result<()> {
+        let private = self.options.endpoints.as_ref().map(|endpoints| &endpoints.redis);
+        let shared = Servers::shared().await?.endpoints();
+        ensure!(
+            private.is_some_and(|private| *private != shared.redis),
+            "only a private Redis may be emptied"
+        );
+        let mut connection = redis::Client::open(self.isolation.redis_url())?
+            .get_multiplexed_async_connection()
+            .await?;
+        redis::cmd("FLUSHALL")
+            .query_async(&mut connection)
+            .await
+            .context("empty Redis")
+    }
+
     /// Starts a worker and returns its place in `workers`; it need not be ready yet.
     pub fn start_worker(&mut self) -> Result<usize> {
         let number = self.workers.len();
@@ -238,14 +274,24 @@ impl Fleet {
         Ok(())
     }
 
+    /// Returns a worker's whole log, over all its starts.
+    pub fn whole_log(&self, number: usize) -> String {
+        std::fs::read_to_string(self.logs().join(format!("ingest-{number}.log"))).unwrap_or_default()
+    }
+
     /// Returns the end of a worker's log, for messages.
     pub fn log_of(&self, number: usize) -> String {
-        let text = std::fs::read_to_string(self.logs().join(format!("ingest-{number}.log"))).unwrap_or_default();
+        let text = self.whole_log(number);
         let from = text.len().saturating_sub(6_000);
         let from = (from..text.len())
             .find(|place| text.is_char_boundary(*place))
             .unwrap_or(0);
         format!("log of ingest-{number}:\n{}", &text[from..])
+    }
+
+    fn all_logs(&self) -> String {
+        let logs: Vec<_> = (0..self.workers.len()).map(|number| self.log_of(number)).collect();
+        logs.join("\n")
     }
 
     /// Publishes a feed and waits for its delivery.
@@ -296,7 +342,7 @@ impl Fleet {
                 .map(|element| {
                     let (_, high) = consumer.fetch_watermarks(&topic, element.partition(), limit)?;
                     let committed = match element.offset() {
-                        Offset::Offset(offset) => Some(offset),
+                        rdkafka::Offset::Offset(offset) => Some(offset),
                         _ => None,
                     };
                     Ok((committed, high))
@@ -321,29 +367,43 @@ impl Fleet {
             }
         })
         .await;
-        waited.with_context(|| {
-            (0..self.workers.len())
-                .map(|number| self.log_of(number))
-                .collect::<Vec<_>>()
-                .join("\n")
-        })
+        waited.with_context(|| self.all_logs())
     }
 
     /// Folds the topic in plain code: what the tables must hold when all basic data was seeded from `seed` and the
     /// given ids are allowed (all when the list is empty).
     pub async fn oracle(&self, seed: Option<FeedConfig>, allowed: Vec<String>) -> Result<Folded> {
-        self.fold(seed, Vec::new(), allowed).await
+        self.fold(None, seed, Vec::new(), allowed).await
     }
 
     /// As [`Self::oracle`], when the lookup knows some more funds than the seeded ones.
     pub async fn oracle_knowing(&self, more: &[u32], seed: FeedConfig, allowed: Vec<String>) -> Result<Folded> {
-        self.fold(Some(seed), more.to_vec(), allowed).await
+        self.fold(None, Some(seed), more.to_vec(), allowed).await
     }
 
-    async fn fold(&self, seed: Option<FeedConfig>, more: Vec<u32>, allowed: Vec<String>) -> Result<Folded> {
+    /// Folds the records below some positions, or all.
+    async fn oracle_below(
+        &self,
+        ends: Option<BTreeMap<Partition, Offset>>,
+        seed: Option<FeedConfig>,
+        allowed: Vec<String>,
+    ) -> Result<Folded> {
+        self.fold(ends, seed, Vec::new(), allowed).await
+    }
+
+    async fn fold(
+        &self,
+        ends: Option<BTreeMap<Partition, Offset>>,
+        seed: Option<FeedConfig>,
+        more: Vec<u32>,
+        allowed: Vec<String>,
+    ) -> Result<Folded> {
         let (brokers, topic) = (self.isolation.kafka_brokers().to_owned(), self.topic.clone());
         blocking("fold the topic", Duration::from_secs(600), move || {
-            let oracle = Oracle::read_topic(&brokers, &topic)?;
+            let mut oracle = Oracle::read_topic(&brokers, &topic)?;
+            if let Some(ends) = ends {
+                oracle.truncate(&ends);
+            }
             let allowed: std::collections::BTreeSet<String> = allowed.into_iter().collect();
             let lets = |id: &str| allowed.is_empty() || allowed.contains(id);
             let basic = seed.as_ref().map(BasicSeed::new);

@@ -19,6 +19,8 @@ pub use compare::{CompareError, Differences, TableDifferences, checksum, dump_ta
 pub use fold::{Counts, Folded, Letter, Row, Rules, Table};
 pub use topic::{TopicRecord, read as visit_topic};
 
+use std::collections::BTreeMap;
+
 use reprise_shared::position::{Offset, Partition};
 
 use fold::Fold;
@@ -95,6 +97,12 @@ impl Oracle {
     /// Tells whether there is no record at all.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Leaves out the records at and above each partition's position; a partition that is not named has none left.
+    pub fn truncate(&mut self, ends: &BTreeMap<Partition, Offset>) {
+        self.records
+            .retain(|record| ends.get(&record.partition).is_some_and(|end| record.offset < *end));
     }
 
     /// Folds all records.

@@ -359,7 +359,8 @@ impl Stage {
                 Ok(values) => return Some(values),
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "lookup: the chunk waits");
-                    let pause = tokio::time::sleep(RETRY_AFTER);
+                    // A timer must be made inside the runtime, and this thread is outside of it.
+                    let pause = async { tokio::time::sleep(RETRY_AFTER).await };
                     self.runtime.block_on(self.shutdown.run_until_cancelled(pause))?;
                 }
             }

@@ -88,6 +88,36 @@ impl Folded {
             Err(CompareError::Different(differences))
         }
     }
+
+    /// Checks that the pool's database has every row of the fold, or a newer one of its key: what must hold for the
+    /// records below some position while later ones may have been written too.
+    pub async fn compare_at_least(&self, pool: &MySqlPool) -> Result<(), CompareError> {
+        let mut differences = Differences::default();
+        for shape in &SHAPES {
+            let table = shape.table;
+            let found = read_table(pool, shape)
+                .await
+                .map_err(|source| CompareError::Read { table, source })?;
+            let is_newer = |key: &Vec<String>, wanted: &Row| {
+                let guard = (&wanted.version, &wanted.position);
+                found
+                    .get(key)
+                    .is_some_and(|stored| (&stored.version, &stored.position) > guard)
+            };
+            let mut due = self.tables.get(table).cloned().unwrap_or_default();
+            due.retain(|key, wanted| !is_newer(key, wanted));
+            let mut found = found.clone();
+            found.retain(|key, _| due.contains_key(key));
+            if due != found {
+                differences.add(table, &due, &found);
+            }
+        }
+        if differences.tables.is_empty() {
+            Ok(())
+        } else {
+            Err(CompareError::Different(differences))
+        }
+    }
 }
 
 impl Differences {
