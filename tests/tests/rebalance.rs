@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use reprise_shared::clock::Clock;
 use reprise_shared::ledger::{Interval, Reader};
 use reprise_shared::position::{Offset, Partition, TopicName, TopicPartition};
 use reprise_tests::cluster::STOP_LIMIT;
@@ -101,10 +102,10 @@ async fn i1_workers_that_come_and_go_lose_nothing_and_repeat_nothing() -> Result
     let config = feed(1, records, 4);
     fleet.seed(&config).await?;
     let destination = fleet.destination();
-    let begun = std::time::Instant::now();
+    let clock = Clock::system();
     let (published, feeding) = (config.clone(), Duration::from_secs(600));
     let publishing = tokio::spawn(blocking("publish", feeding, move || {
-        let elapsed = || begun.elapsed();
+        let elapsed = || clock.monotonic();
         let pace = Pace {
             per_second: 1_500,
             elapsed: &elapsed,
