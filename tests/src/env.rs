@@ -155,17 +155,6 @@ pub fn given() -> Given {
     }
 }
 
-/// How many rounds a repeated trial runs: `REPRISE_ROUNDS`, else `usual`.
-///
-/// # Errors
-/// The variable is not a number.
-pub fn rounds(usual: u32) -> Result<u32> {
-    variable("REPRISE_ROUNDS").map_or(Ok(usual), |text| {
-        text.parse()
-            .with_context(|| format!("REPRISE_ROUNDS is {text:?}, not a number"))
-    })
-}
-
 /// The folder for what is fetched once and kept: `${XDG_CACHE_HOME:-~/.cache}/reprise`.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! What must hold of a fleet after, and during, whatever was done to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use reprise_shared::ledger::{CoverageKind, Interval, Reader, union};
@@ -49,37 +49,6 @@ impl Fleet {
             .fetch_one(&self.pool)
             .await
             .with_context(|| format!("count the rows of {table}"))
-    }
-
-    /// Checks that exactly the oracle's dead letters are on record.
-    pub async fn check_letters(&self, folded: &Folded) -> Result<()> {
-        type Line = (String, u16, u64, u32, String);
-        let query = "SELECT data_type, partition_number, record_offset, record_row, class FROM dead_letters";
-        let found: Vec<Line> = sqlx::query_as(query).fetch_all(&self.pool).await?;
-        let found: BTreeSet<Line> = found.into_iter().collect();
-        let expected: BTreeSet<Line> = folded
-            .letters
-            .iter()
-            .map(|letter| {
-                let class = letter.class.as_str().to_owned();
-                (
-                    letter.data_type.clone(),
-                    letter.partition.0,
-                    letter.offset.0,
-                    letter.row.0,
-                    class,
-                )
-            })
-            .collect();
-        let missing: Vec<_> = expected.difference(&found).take(5).collect();
-        let unexpected: Vec<_> = found.difference(&expected).take(5).collect();
-        ensure!(
-            missing.is_empty() && unexpected.is_empty(),
-            "{} dead letters expected, {} found; missing {missing:?} …, unexpected {unexpected:?} …",
-            expected.len(),
-            found.len()
-        );
-        Ok(())
     }
 
     /// Checks that a worker gave every record of every partition exactly one outcome, and every row one.
