@@ -33,7 +33,7 @@ use crate::servers::process::Lifetime;
 use crate::servers::{Endpoints, ports};
 use crate::wait::{blocking, wait_for};
 
-pub use self::checks::resident_mib;
+pub use self::checks::{peak_mib, resident_mib};
 pub use self::load::Load;
 pub use self::trial::{endpoints_with, feed_of_all_kinds};
 pub use letters::{FoundLetter, FoundState, LetterKey, keys_of};

@@ -135,8 +135,7 @@ async fn i1_a_worker_frozen_beyond_its_session_does_no_harm_when_it_wakes() -> R
 async fn passes(fleet: &Fleet, marks: &[(Option<i64>, i64)]) -> Result<()> {
     let waited = wait_for("every partition to go on", PATIENCE, async || {
         let now = fleet.positions().await.map_err(|error| format!("{error:#}"))?;
-        let on = |((committed, _), (_, mark)): (&(Option<i64>, i64), &(Option<i64>, i64))| *committed > Some(*mark);
-        if now.iter().zip(marks).all(on) {
+        if now.iter().zip(marks).all(|(now, mark)| now.0 > Some(mark.1)) {
             Ok(())
         } else {
             Err(format!("(committed, end) were {marks:?} and are {now:?}"))

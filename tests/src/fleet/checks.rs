@@ -17,9 +17,8 @@ impl Fleet {
         let marks = wait_for("the topic's ends", PATIENCE, async || self.positions().await).await?;
         let waited = wait_for("commits up to the ends of a moment ago", PATIENCE, async || {
             let now = self.positions().await.map_err(|error| format!("{error:#}"))?;
-            let reached =
-                |((committed, _), (_, end)): (&(Option<i64>, i64), &(Option<i64>, i64))| committed.unwrap_or(0) >= *end;
-            if now.iter().zip(&marks).all(reached) {
+            let reached = now.iter().zip(&marks).all(|(now, mark)| now.0.unwrap_or(0) >= mark.1);
+            if reached {
                 Ok(())
             } else {
                 Err(format!("(committed, end) were {marks:?} and are {now:?}"))
@@ -150,10 +149,19 @@ impl Fleet {
 
 /// Returns a process's resident memory in MiB.
 pub fn resident_mib(pid: i32) -> Result<u64> {
+    memory_mib(pid, "VmRSS:")
+}
+
+/// Returns the most resident memory that a process ever had, in MiB.
+pub fn peak_mib(pid: i32) -> Result<u64> {
+    memory_mib(pid, "VmHWM:")
+}
+
+fn memory_mib(pid: i32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("read the process's status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line
         .and_then(|rest| rest.split_whitespace().next())
-        .context("find VmRSS")?;
-    Ok(kib.parse::<u64>().context("read VmRSS")? / 1_024)
+        .with_context(|| format!("find {field}"))?;
+    Ok(kib.parse::<u64>().with_context(|| format!("read {field}"))? / 1_024)
 }

@@ -73,7 +73,7 @@ impl Queue {
 
     /// Takes chunks off the front, which [`Queue::ready`] returned.
     pub fn take(&mut self, count: usize) {
-        if let Some(last) = self.chunks.drain(..count.min(self.chunks.len())).last() {
+        if let Some(last) = self.chunks.drain(..count.min(self.chunks.len())).next_back() {
             self.completed = last.end;
         }
     }
