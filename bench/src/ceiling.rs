@@ -63,7 +63,7 @@ impl Rows {
         let now = Clock::system().now();
         let hasher = FixedState::default();
         let (mut drafts, mut rows) = (Drafts::default(), Vec::new());
-        let mut open: Vec<Vec<Row>> = vec![Vec::with_capacity(BATCH); CONNECTIONS];
+        let mut open: Vec<Vec<Row>> = (0..CONNECTIONS).map(|_| Vec::with_capacity(BATCH)).collect();
         let mut batches: Vec<Vec<Vec<Row>>> = vec![Vec::new(); CONNECTIONS];
         let mut bytes = 0;
         bare::consume(ground, |message| {

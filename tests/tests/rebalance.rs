@@ -104,6 +104,7 @@ async fn i1_workers_that_come_and_go_lose_nothing_and_repeat_nothing() -> Result
     let destination = fleet.destination();
     let clock = Clock::system();
     let (published, feeding) = (config.clone(), Duration::from_secs(600));
+    #[expect(clippy::disallowed_methods, reason = "a test's own task, awaited below")]
     let publishing = tokio::spawn(blocking("publish", feeding, move || {
         let elapsed = || clock.monotonic();
         let pace = Pace {

@@ -33,10 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "answers of --dump-config and --check-config go to standard output"
-)]
+#[expect(clippy::print_stdout, reason = "answers of flags go to standard output")]
 fn run(command: &Command) -> anyhow::Result<()> {
     // The process has not started a thread yet, so this is the first and only choice of a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -47,22 +44,15 @@ fn run(command: &Command) -> anyhow::Result<()> {
     }
     let catalog = Arc::new(catalog::load(&config.catalog)?);
     if command.config.check_config {
-        println!(
-            "configuration and catalog are valid ({} data types)",
-            catalog.data_types.len()
-        );
+        println!("valid: {} data types", catalog.data_types.len());
         return Ok(());
     }
     telemetry::init(config.log.format, &config.log.filter)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     runtime.block_on(async {
         let listen = config.http.listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("listen on {listen}"))?;
+        let bound = TcpListener::bind(listen).await;
+        let listener = bound.with_context(|| format!("listen on {listen}"))?;
         tracing::info!(http.address = %listener.local_addr()?, catalog.hash = catalog.hash, "worker starts");
         Ok(ingest::run(config, catalog, listener, signals::shutdown()?).await?)
     })
