@@ -1,6 +1,6 @@
 //! The steps of the live path over records in memory, one at a time, so that callgrind can count each alone.
 //!
-//! Everything up to the step is prepared first; [`measured`] is the step, and what callgrind collects.
+//! Everything up to the step is prepared first; `measured` is the step, and what callgrind collects.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! The whitelist on the live path: who is let through, by which version, and how soon after a change.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use reprise_shared::clock::Clock;
 use reprise_shared::ledger::{Interval, Range, Reader};
 use reprise_shared::position::{Offset, Partition, TopicName, TopicPartition};
 use reprise_shared::whitelist::{Keys, Version};
@@ -108,12 +109,15 @@ async fn i7_exactly_the_listed_ids_pass_and_ranges_carry_the_version_that_judged
     fleet.stop().await
 }
 
-async fn applied_within(fleet: &Fleet, version: Version, since: Instant) -> Result<Duration> {
+async fn applied_within(fleet: &Fleet, version: Version, clock: &Clock, since: Duration) -> Result<Duration> {
     fleet
-        .whitelist_applied(version, ONE_POLL.saturating_sub(since.elapsed()))
+        .whitelist_applied(
+            version,
+            ONE_POLL.saturating_sub(clock.monotonic().saturating_sub(since)),
+        )
         .await
         .with_context(|| fleet.log_of(0))?;
-    Ok(since.elapsed())
+    Ok(clock.monotonic().saturating_sub(since))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,10 +146,11 @@ async fn i7_without_the_channel_changes_are_applied_within_one_poll_period() -> 
     let () = redis::cmd("ACL").arg(&rules).query_async(&mut connection).await?;
     fleet.start_workers(1).await?;
     let channel = Keys::new(fleet.redis.prefix()).changes();
+    let clock = Clock::system();
     for round in 0..3 {
-        let begun = Instant::now();
+        let begun = clock.monotonic();
         let version = fleet.set_whitelist(&ids(1..=round + 1)).await?;
-        let took = applied_within(&fleet, version, begun).await?;
+        let took = applied_within(&fleet, version, &clock, begun).await?;
         let listeners: (String, u32) = redis::cmd("PUBSUB")
             .arg("NUMSUB")
             .arg(&channel)
@@ -175,7 +180,8 @@ async fn i7_a_change_whose_notice_was_lost_is_applied_within_one_poll_period() -
         .get_multiplexed_async_connection()
         .await?;
     // What the control plane's script does, without its PUBLISH: the subscription is alive and nothing arrives.
-    let begun = Instant::now();
+    let clock = Clock::system();
+    let begun = clock.monotonic();
     let version = first.next();
     let () = redis::pipe()
         .atomic()
@@ -188,7 +194,7 @@ async fn i7_a_change_whose_notice_was_lost_is_applied_within_one_poll_period() -
         .ignore()
         .query_async(&mut connection)
         .await?;
-    let took = applied_within(&fleet, version, begun).await?;
+    let took = applied_within(&fleet, version, &clock, begun).await?;
     println!("without a notice: applied after {took:?}");
     fleet.stop().await
 }

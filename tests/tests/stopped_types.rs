@@ -1,10 +1,11 @@
 //! Types that stop alone, workers that refuse to start, and workers that end in order.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use reprise_shared::clock::Clock;
 use reprise_shared::ingest_state::deferred::{self, Interval};
 use reprise_shared::ledger::{self, Reader};
 use reprise_shared::position::{Offset, Partition, TopicName, TopicPartition};
@@ -285,10 +286,11 @@ async fn i3_sigterm_under_load_ends_in_order_and_nothing_is_read_twice() -> Resu
         other => Err(format!("{other:?}")),
     })
     .await?;
-    let begun = Instant::now();
+    let clock = Clock::system();
+    let begun = clock.monotonic();
     fleet.workers[0].signal(Signal::SIGTERM)?;
     let code = fleet.workers[0].wait(LIMIT).await?;
-    let took = begun.elapsed();
+    let took = clock.monotonic().saturating_sub(begun);
     let positions = fleet.positions().await?;
     ensure!(code == Some(0), "ended with {code:?}\n{}", fleet.log_of(0));
     let (committed, total) = (read(&positions), positions.iter().map(|at| at.1).sum::<i64>());
@@ -356,10 +358,14 @@ async fn a_second_sigterm_ends_at_once() -> Result<()> {
     })
     .await?;
     ensure!(fleet.workers[0].pid().is_some(), "it has ended already");
-    let begun = Instant::now();
+    let clock = Clock::system();
+    let begun = clock.monotonic();
     fleet.workers[0].signal(Signal::SIGTERM)?;
     let code = fleet.workers[0].wait(Duration::from_secs(3)).await?;
-    println!("ended {:?} after the second signal with {code:?}", begun.elapsed());
+    println!(
+        "ended {:?} after the second signal with {code:?}",
+        clock.monotonic().saturating_sub(begun)
+    );
     ensure!(code == Some(1), "ended with {code:?}\n{}", fleet.log_of(0));
     Ok(())
 }
