@@ -86,7 +86,7 @@ async fn check_deferred(fleet: &Fleet, extents: &BTreeMap<u16, (u64, u64)>) -> R
         ensure!(of_one.len() == 1, "partition {partition}: {of_one:?}");
         let committed = u64::try_from(ends[usize::from(*partition)].1)?;
         let (start, end) = (of_one[0].start.0, of_one[0].end.0);
-        println!("partition {partition}: records [{first}, {last}], deferred [{start}, {end}), committed {committed}");
+        eprintln!("partition {partition}: records [{first}, {last}], deferred [{start}, {end}), committed {committed}");
         ensure!(of_one[0].open && of_one[0].data_type == STOPPED, "{of_one:?}");
         ensure!(start <= *first, "a record below the interval was not written");
         ensure!(*last < end && end <= committed, "the interval ends elsewhere");
@@ -143,7 +143,7 @@ async fn i1_a_type_whose_table_lost_a_column_stops_alone_and_is_owed() -> Result
     sql(&fleet, "ALTER TABLE t_ai_risk DROP COLUMN risk_score").await?;
     fleet.publish(feed(2, 6_000)).await?;
     let detail = is_stopped(&fleet, "SCHEMA").await?;
-    println!("stopped: {detail}");
+    eprintln!("stopped: {detail}");
     fleet.caught_up(PATIENCE).await?;
     let extents = extent(&fleet, &written).await?;
     check_deferred(&fleet, &extents).await?;
@@ -172,7 +172,7 @@ async fn i1_a_type_whose_table_lost_a_column_stops_alone_and_is_owed() -> Result
     ensure!(produced == 0.0, "{produced} rows of a stopped type were made");
     let folded = fleet.oracle(None, Vec::new()).await?;
     let all = folded.counts_of(STOPPED).records.consumed() as f64;
-    println!("deferred {deferred_first} and {deferred_second} of {all} records");
+    eprintln!("deferred {deferred_first} and {deferred_second} of {all} records");
     let first = fleet_records(&fleet, &written).await?;
     ensure!(
         deferred_first + deferred_second == all - first,
@@ -210,7 +210,7 @@ async fn i1_a_type_of_which_everything_is_refused_stops_instead_of_dead_letterin
     fleet.publish(config.clone()).await?;
     fleet.start_workers(1).await?;
     let detail = is_stopped(&fleet, "BREAKER").await?;
-    println!("stopped: {detail}");
+    eprintln!("stopped: {detail}");
     fleet.caught_up(PATIENCE).await?;
     check_others(&fleet, config.clone()).await?;
     let deferred = check_accounting(&fleet.metrics(0).await?)?;
@@ -221,7 +221,7 @@ async fn i1_a_type_of_which_everything_is_refused_stops_instead_of_dead_letterin
         .counts_of(STOPPED)
         .records
         .consumed();
-    println!("{} letters, {deferred} deferred of {of_type} records", letters.len());
+    eprintln!("{} letters, {deferred} deferred of {of_type} records", letters.len());
     ensure!(
         letters
             .iter()
@@ -261,7 +261,7 @@ async fn a_worker_refuses_tables_that_do_not_fit_and_an_old_schema() -> Result<(
     for fault in ["second_one", "t_fund_valuation", "t_fund_basic_info.performance_id"] {
         ensure!(log.contains(fault), "{fault} is not named\n{log}");
     }
-    println!("{log}");
+    eprintln!("{log}");
 
     sql(&fleet, "DELETE FROM _sqlx_migrations ORDER BY version DESC LIMIT 1").await?;
     let number = fleet.start_worker()?;
@@ -294,7 +294,7 @@ async fn i3_sigterm_under_load_ends_in_order_and_nothing_is_read_twice() -> Resu
     let positions = fleet.positions().await?;
     ensure!(code == Some(0), "ended with {code:?}\n{}", fleet.log_of(0));
     let (committed, total) = (read(&positions), positions.iter().map(|at| at.1).sum::<i64>());
-    println!("ended after {took:?} with {committed} of {total} records committed");
+    eprintln!("ended after {took:?} with {committed} of {total} records committed");
     ensure!(committed < total, "everything was read before the signal: no load");
 
     fleet.start_workers(1).await?;
@@ -362,7 +362,7 @@ async fn a_second_sigterm_ends_at_once() -> Result<()> {
     let begun = clock.monotonic();
     fleet.workers[0].signal(Signal::SIGTERM)?;
     let code = fleet.workers[0].wait(Duration::from_secs(3)).await?;
-    println!(
+    eprintln!(
         "ended {:?} after the second signal with {code:?}",
         clock.monotonic().saturating_sub(begun)
     );
