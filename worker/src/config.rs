@@ -302,3 +302,43 @@ impl IngestConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reprise_shared::config::{self, Sources};
+
+    use super::*;
+
+    fn shipped(settings: &[(&str, &str)]) -> Result<Config, Faults> {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/worker.yaml");
+        let settings = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        config::load(&Sources {
+            file: Some(file.into()),
+            settings: settings.collect(),
+            ..Sources::default()
+        })
+    }
+
+    #[test]
+    fn the_shipped_file_is_valid_and_says_the_defaults() {
+        let config = shipped(&[]).expect("config/worker.yaml is valid");
+        let (shipped, default) = (config.ingest, IngestConfig::default());
+        assert_eq!(
+            (shipped.drain, shipped.tick, shipped.max_rows_in_flight),
+            (default.drain, default.tick, default.max_rows_in_flight)
+        );
+        assert_eq!(config.lanes.per_table, crate::lanes::Config::default().per_table);
+    }
+
+    #[test]
+    fn a_drain_that_outlives_the_membership_is_refused_with_all_other_faults() {
+        let faults = shipped(&[("ingest.drain", "50s"), ("ingest.tick", "1ms"), ("ingest.group", "")])
+            .expect_err("three faults")
+            .to_string();
+        for key in ["ingest.drain", "ingest.tick", "ingest.group"] {
+            assert!(faults.contains(key), "{key} is not in: {faults}");
+        }
+    }
+}
