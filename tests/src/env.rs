@@ -167,6 +167,15 @@ pub fn cache_folder() -> Result<PathBuf> {
         .join("reprise"))
 }
 
+/// The server that `MYSQL_URL` names, without a database: `mysql://user@host:port/`.
+///
+/// # Errors
+/// The variable is not set; `./dev test` and `sandbox with-servers` set it.
+pub fn mysql_server() -> Result<String> {
+    let url = variable("MYSQL_URL").context("set MYSQL_URL to a server such as mysql://root@127.0.0.1:3306/")?;
+    Ok(isolation::with_database(&url, ""))
+}
+
 /// How many rounds a repeated trial runs: `REPRISE_ROUNDS`, else `usual`.
 ///
 /// # Errors

@@ -31,10 +31,7 @@ impl Fixture {
     }
 
     async fn with(adjust: impl FnOnce(&mut Lookup), limits: Limits) -> Self {
-        let server = std::env::var_os("MYSQL_URL")
-            .expect("MYSQL_URL names the server")
-            .into_string()
-            .expect("a URL");
+        let server = reprise_tests::env::mysql_server().expect("MYSQL_URL names the server");
         let database = format!("enrich_{}", uuid::Uuid::now_v7().simple());
         let root = MySqlPool::connect(&server).await.expect("the server answers");
         execute(&root, &format!("CREATE DATABASE {database}")).await;

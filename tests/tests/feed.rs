@@ -81,7 +81,7 @@ struct Database {
 
 impl Database {
     async fn create() -> anyhow::Result<Self> {
-        let url = server("MYSQL_URL")?;
+        let url = reprise_tests::env::mysql_server()?;
         let name = format!("feed_{}", uuid::Uuid::now_v7().simple());
         let outside = MySqlPool::connect(&url).await?;
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4")))

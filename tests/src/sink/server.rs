@@ -12,6 +12,8 @@ use secrecy::SecretString;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
+use crate::env::mysql_server;
+
 /// A database that this test alone uses.
 #[derive(Debug)]
 pub struct TestDatabase {
@@ -24,7 +26,7 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// Makes an empty database on the server that `MYSQL_URL` names, with reprise's own schema.
     pub async fn shared() -> Result<Self> {
-        Self::on(&server_url()).await
+        Self::on(&mysql_server()?).await
     }
 
     /// Makes one on another server; `server` is a URL that ends in `/`.
@@ -81,15 +83,6 @@ impl TestDatabase {
             statement_cache: 64,
         }
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the tests' environment; services have their config"
-)]
-fn server_url() -> String {
-    let url = std::env::var("MYSQL_URL").expect("set MYSQL_URL to a server such as mysql://root@127.0.0.1:3306/");
-    if url.ends_with('/') { url } else { format!("{url}/") }
 }
 
 /// A MariaDB server of one's own; killed, and its data removed, when this is dropped.
