@@ -276,7 +276,7 @@ async fn a_worker_refuses_tables_that_do_not_fit_and_an_old_schema() -> Result<(
 async fn i3_sigterm_under_load_ends_in_order_and_nothing_is_read_twice() -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(25);
     let mut fleet = Fleet::new("shutdown", Options::default()).await?;
-    let config = feed(1, 120_000);
+    let config = feed(1, 400_000);
     fleet.seed(&config).await?;
     fleet.publish(config.clone()).await?;
     fleet.start_workers(1).await?;

@@ -62,10 +62,12 @@ pub struct PartitionStop {
 
 impl fmt::Display for PartitionStop {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.reason.as_str(), self.detail)?;
+        // The interval before the words: what shows this may cut its end.
+        formatter.write_str(self.reason.as_str())?;
         if let Some((from, to)) = self.missing {
             write!(formatter, " (missing: [{from}, {to}))")?;
         }
+        write!(formatter, ": {}", self.detail)?;
         Ok(())
     }
 }

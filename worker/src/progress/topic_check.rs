@@ -14,7 +14,7 @@ use crate::source::reader::Command;
 
 /// A topic that does not exist for this long is taken for deleted; before that, a broker whose metadata is behind may
 /// have said so.
-const MISSING_FOR: Duration = Duration::from_secs(15);
+const MISSING_FOR: Duration = Duration::from_secs(3);
 
 /// Since when topics do not exist, by the monotonic clock.
 pub(super) type Missing = HashMap<TopicName, Duration>;
