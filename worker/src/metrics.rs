@@ -76,6 +76,11 @@ pub(crate) fn partition_reads(topic: &str, partition: u16) {
     }
 }
 
+/// Shows whether the broker has a declared topic.
+pub(crate) fn topic_missing(topic: &str, missing: bool) {
+    gauge!("reprise_topic_missing", "topic" => topic.to_owned()).set(if missing { 1.0 } else { 0.0 });
+}
+
 /// Counts chunks whose outcomes do not add up to what was delivered: a fault of ours that must be looked into.
 pub(crate) fn does_not_add_up() {
     counter!("reprise_accounting_errors_total").increment(1);

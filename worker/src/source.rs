@@ -10,6 +10,7 @@ pub mod gate;
 pub mod intake;
 pub mod lag;
 pub mod matching;
+pub mod missing_topics;
 pub mod partition;
 pub mod reader;
 pub mod rebalance;

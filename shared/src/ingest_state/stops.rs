@@ -95,6 +95,25 @@ pub async fn record_partition_stop(
     Ok(())
 }
 
+/// Puts a partition on record whose topic is gone. A stop that is there already stays: it tells more.
+pub async fn record_missing_topic(
+    pool: &MySqlPool,
+    partition: &TopicPartition,
+    stop: &PartitionStop,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* missing_topic */ INSERT IGNORE INTO partition_stops (topic, partition_number, reason, detail, stopped_at) \
+         VALUES (?, ?, ?, ?, UTC_TIMESTAMP(3))",
+    )
+    .bind(partition.topic.as_str())
+    .bind(partition.partition.0)
+    .bind(stop.reason.as_str())
+    .bind(shortened(&stop.detail))
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 /// Reads the stop of a partition that is on record.
 pub async fn partition_stop(pool: &MySqlPool, partition: &TopicPartition) -> sqlx::Result<Option<PartitionStop>> {
     let row = sqlx::query(

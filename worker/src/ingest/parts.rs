@@ -30,6 +30,7 @@ use crate::progress::tick::{self, Backlog, Progress};
 use crate::source::admission::Admission;
 use crate::source::intake::Intake;
 use crate::source::matching::TopicPlan;
+use crate::source::missing_topics::MissingTopics;
 use crate::source::partition::Partitions;
 use crate::source::reader::{Command, Reader, Wiring};
 use crate::source::rebalance::{Context, LiveConsumer};
@@ -266,6 +267,20 @@ impl Start<'_> {
             "admission",
             OnCancel::Abort,
             admission.run(events, shutdown.clone()),
+        );
+        let missing_topics = MissingTopics {
+            calls: calls("topics")?,
+            pool: self.ready.database.pool().clone(),
+            partitions: self.partitions.clone(),
+            catalog: Arc::clone(&self.catalog),
+            commands: commands.clone(),
+            clock: self.clock.clone(),
+        };
+        task(
+            self.supervisor,
+            "missing topics",
+            OnCancel::Abort,
+            missing_topics.run(shutdown.clone()),
         );
         let progress = Progress {
             catalog: Arc::clone(&self.catalog),

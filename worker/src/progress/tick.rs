@@ -20,7 +20,6 @@ use sqlx::mysql::MySqlPool;
 use tokio::sync::mpsc;
 
 use super::account::account;
-use super::topic_check::Missing;
 use crate::chunk::Stretch;
 use crate::metrics;
 use crate::source::partition::{Epoch, Partitions};
@@ -141,7 +140,6 @@ impl Progress {
     /// at the end.
     pub async fn run(self, mut finishes: mpsc::Receiver<Finish>) {
         let mut runs = Runs::new();
-        let mut missing = Missing::new();
         let mut last_commit = self.clock.monotonic();
         let mut ticks = tokio::time::interval(self.limits.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -149,11 +147,11 @@ impl Progress {
             tokio::select! {
                 biased;
                 request = finishes.recv() => match request {
-                    Some(request) => self.finish(&mut runs, &mut missing, request).await,
+                    Some(request) => self.finish(&mut runs, request).await,
                     None => return,
                 },
                 _ = ticks.tick() => {
-                    let tick = self.tick(&mut runs, &mut missing, |_| true).await;
+                    let tick = self.tick(&mut runs, |_| true).await;
                     self.measure(&runs, tick != Tick::Failed, &mut last_commit);
                 }
             }
@@ -161,7 +159,7 @@ impl Progress {
     }
 
     /// Repeats ticks for some partitions until all they delivered is committed or time is up.
-    async fn finish(&self, runs: &mut Runs, missing: &mut Missing, request: Finish) {
+    async fn finish(&self, runs: &mut Runs, request: Finish) {
         let chosen = |partition: &TopicPartition| request.partitions.contains(partition);
         let mut done = false;
         while !done && self.clock.monotonic() < request.deadline {
@@ -173,7 +171,7 @@ impl Progress {
                 continue;
             }
             let left = request.deadline.saturating_sub(self.clock.monotonic());
-            done = tokio::time::timeout(left, self.tick(runs, missing, chosen)).await == Ok(Tick::Whole);
+            done = tokio::time::timeout(left, self.tick(runs, chosen)).await == Ok(Tick::Whole);
             if !done {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -183,7 +181,7 @@ impl Progress {
     }
 
     /// Does all steps for the chosen partitions. Dropped at an await, it has moved nothing that it did not finish.
-    async fn tick(&self, runs: &mut Runs, missing: &mut Missing, chosen: impl Fn(&TopicPartition) -> bool) -> Tick {
+    async fn tick(&self, runs: &mut Runs, chosen: impl Fn(&TopicPartition) -> bool) -> Tick {
         let delivered = self.delivered(&chosen);
         runs.retain(|(partition, epoch), _| self.partitions.with(partition, *epoch, |_| ()).is_some());
         if delivered.is_empty() {
@@ -191,7 +189,7 @@ impl Progress {
         }
         // Begun after the last of these records was delivered: what it says of the topic holds for all of them.
         let (begun, asked) = (self.clock.monotonic(), delivered.len());
-        let checked = self.check_topics(delivered, missing).await;
+        let checked = self.check_topics(delivered).await;
         metrics::tick(
             "check topic ids",
             checked.is_some(),

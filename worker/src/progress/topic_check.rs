@@ -1,32 +1,18 @@
 //! Is each topic still the one that was accepted? Asked in every tick, before anything moves.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
 use rdkafka::consumer::Consumer;
 use reprise_shared::kafka::describe::{Described, describe_topics};
 use reprise_shared::position::TopicName;
 use reprise_shared::telemetry::chain;
 
 use super::tick::{Delivered, Progress};
-use crate::source::admission::{missing_topic, recreated, stop_partition};
+use crate::source::admission::{recreated, stop_partition};
 use crate::source::reader::Command;
-
-/// A topic that does not exist for this long is taken for deleted; before that, a broker whose metadata is behind may
-/// have said so.
-const MISSING_FOR: Duration = Duration::from_secs(3);
-
-/// Since when topics do not exist, by the monotonic clock.
-pub(super) type Missing = HashMap<TopicName, Duration>;
 
 impl Progress {
     /// Returns those partitions whose topic has the accepted id now, and stops those of another topic. `None`: it could
     /// not be asked.
-    pub(super) async fn check_topics(
-        &self,
-        delivered: Vec<Delivered>,
-        missing: &mut Missing,
-    ) -> Option<Vec<Delivered>> {
+    pub(super) async fn check_topics(&self, delivered: Vec<Delivered>) -> Option<Vec<Delivered>> {
         let mut topics: Vec<TopicName> = delivered.iter().map(|one| one.partition.topic.clone()).collect();
         topics.sort_unstable();
         topics.dedup();
@@ -53,19 +39,12 @@ impl Progress {
             let topic = &one.partition.topic;
             let stop = match described.get(topic) {
                 Some(Described::Topic { id, .. }) if *id == one.stretch.topic_id => {
-                    missing.remove(topic);
                     sure.push(one);
                     continue;
                 }
                 Some(Described::Topic { id, .. }) => recreated(topic, &one.stretch.topic_id, id),
-                Some(Described::Missing) | None => {
-                    let now = self.clock.monotonic();
-                    let since = *missing.entry(topic.clone()).or_insert(now);
-                    if now.saturating_sub(since) < MISSING_FOR {
-                        continue;
-                    }
-                    missing_topic(topic)
-                }
+                // Nothing of it moves. Whether it is gone for good is told by source::missing_topics.
+                Some(Described::Missing) | None => continue,
             };
             match stop_partition(&self.pool, &self.partitions, &one.partition, one.epoch, stop).await {
                 Ok(()) => {

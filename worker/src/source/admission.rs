@@ -386,15 +386,6 @@ pub(crate) fn recreated(topic: &TopicName, accepted: &TopicId, found: &TopicId) 
     }
 }
 
-/// Says that a topic does not exist.
-pub(crate) fn missing_topic(topic: &TopicName) -> PartitionStop {
-    PartitionStop {
-        reason: PartitionStopReason::TopicMissing,
-        detail: format!("topic {topic} does not exist any more; what was unread in it is gone"),
-        missing: None,
-    }
-}
-
 /// Tells whether reading may go on at a position of a log `[low, high)`.
 fn judge_position(position: Offset, low: Offset, high: Offset) -> Result<(), PartitionStop> {
     if position < low {
