@@ -95,14 +95,14 @@ pub async fn record_partition_stop(
     Ok(())
 }
 
-/// Puts a partition on record whose topic is gone. A stop that is there already stays: it tells more.
+/// Puts a partition on record whose topic is gone. A stop that is already there stays: it tells more.
 pub async fn record_missing_topic(
     pool: &MySqlPool,
     partition: &TopicPartition,
     stop: &PartitionStop,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "/* missing_topic */ INSERT IGNORE INTO partition_stops (topic, partition_number, reason, detail, stopped_at) \
+        "/* record_missing_topic */ INSERT IGNORE INTO partition_stops (topic, partition_number, reason, detail, stopped_at) \
          VALUES (?, ?, ?, ?, UTC_TIMESTAMP(3))",
     )
     .bind(partition.topic.as_str())

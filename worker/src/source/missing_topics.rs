@@ -142,7 +142,7 @@ impl MissingTopics {
 fn missing_topic(topic: &TopicName) -> PartitionStop {
     PartitionStop {
         reason: PartitionStopReason::TopicMissing,
-        detail: format!("topic {topic} does not exist any more; what was unread in it is gone"),
+        detail: format!("topic {topic} does not exist any more; what was unread in it is lost"),
         missing: None,
     }
 }
