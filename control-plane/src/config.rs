@@ -1,7 +1,6 @@
 //! The control plane's configuration.
 
 use reprise_shared::config::{Faults, LogConfig, MysqlConfig, Validate};
-use reprise_shared::mysql;
 use serde::{Deserialize, Serialize};
 
 /// A whole configuration of the control plane.
@@ -12,18 +11,6 @@ pub struct Config {
     pub mysql: MysqlConfig,
     /// Logs.
     pub log: LogConfig,
-}
-
-impl Config {
-    /// Returns what the database needs.
-    pub fn database(&self) -> mysql::Config {
-        mysql::Config {
-            url: self.mysql.url_with_tls(),
-            max_connections: self.mysql.max_connections,
-            acquire_timeout: self.mysql.acquire_timeout,
-            ..mysql::Config::default()
-        }
-    }
 }
 
 impl Validate for Config {

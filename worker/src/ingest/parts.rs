@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::ready::Ready;
-use super::{Error, watch};
+use super::{Error, server_watch, watch};
 use crate::budget::Budget;
 use crate::chunk::Chunk;
 use crate::config::Config;
@@ -27,7 +27,7 @@ use crate::decode_stage::{Plans, Stage};
 use crate::lanes::{self, Lane, Lanes};
 use crate::misses::Resolver;
 use crate::progress::tick::{self, Backlog, Progress};
-use crate::source::admission::Admission;
+use crate::source::admission::{Admission, Judge};
 use crate::source::intake::Intake;
 use crate::source::matching::TopicPlan;
 use crate::source::missing_topics::MissingTopics;
@@ -92,6 +92,12 @@ pub(super) fn start(
         "type states",
         OnCancel::Abort,
         keeper.run(supervisor.shutdown_token()),
+    );
+    task(
+        supervisor,
+        "database server",
+        OnCancel::Abort,
+        server_watch::run(ready.database.pool().clone(), supervisor.shutdown_token()),
     );
     let start = Start {
         plans: Arc::new(Plans::compile(Arc::clone(&catalog)).map_err(Error::Plan)?),
@@ -253,13 +259,15 @@ impl Start<'_> {
         let (admission_queue, events) = mpsc::channel(REQUESTS);
         let (finishes, finish_queue) = mpsc::channel(16);
         let admission = Admission {
-            calls: calls("admission")?,
+            judge: Judge {
+                calls: calls("admission")?,
+                database: self.ready.database.clone(),
+                start_at: self.config.ingest.start_at,
+            },
             pool: self.ready.database.pool().clone(),
-            database: self.ready.database.clone(),
             partitions: self.partitions.clone(),
             types: self.types.clone(),
             catalog: Arc::clone(&self.catalog),
-            start_at: self.config.ingest.start_at,
             commands: commands.clone(),
         };
         task(
