@@ -5,3 +5,6 @@
 
 pub mod config;
 pub mod migrate;
+
+pub mod audit;
+pub mod whitelist;

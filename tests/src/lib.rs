@@ -13,3 +13,4 @@ pub mod sandbox;
 pub mod servers;
 pub mod sink;
 pub mod wait;
+pub mod whitelist;
