@@ -28,5 +28,6 @@ pub mod kafka;
 pub mod clock;
 pub mod config;
 pub mod health;
+pub mod signals;
 pub mod supervise;
 pub mod telemetry;
