@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod fields;
+pub mod fleet;
 pub mod paging;
 mod unfinished;
 
@@ -10,10 +11,12 @@ use reprise_proto::v1::audit_service_server::AuditServiceServer;
 use reprise_proto::v1::fleet_service_server::FleetServiceServer;
 use reprise_proto::v1::offset_range_service_server::OffsetRangeServiceServer;
 use reprise_proto::v1::whitelist_service_server::WhitelistServiceServer;
+use reprise_shared::telemetry::chain;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use self::error::{Error, ErrorReason};
 use crate::config::GrpcConfig;
 use unfinished::Unfinished;
 
@@ -37,11 +40,31 @@ pub const BULK_METHODS: [&str; 3] = [
 #[error("the descriptors that are built in cannot be read")]
 pub struct DescriptorsError(#[from] tonic_reflection::server::Error);
 
+/// What services answer from.
+pub struct Parts {
+    /// Workers, data types and partitions.
+    pub fleet: crate::fleet::Fleet,
+}
+
+/// Turns the failure of a store into an answer, after telling it in the log.
+fn store_failed(error: crate::fleet::Error) -> Error {
+    tracing::warn!(error = %chain(&error), "a store failed");
+    let store = match error {
+        crate::fleet::Error::Redis(_) => "redis",
+        crate::fleet::Error::Mysql(_) => "mysql",
+    };
+    Error::new(
+        ErrorReason::StoreAway,
+        format!("{store} does not answer as it should; try again"),
+    )
+    .with("store", store)
+}
+
 /// Puts all services together: ours, health, and reflection in both of its versions.
 ///
 /// # Errors
 /// When the built-in descriptors cannot be read, which is a mistake of the build.
-pub fn routes(limits: &GrpcConfig, health: &HealthReporter) -> Result<Routes, DescriptorsError> {
+pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Result<Routes, DescriptorsError> {
     let small = usize::try_from(limits.max_message.as_u64()).unwrap_or(usize::MAX);
     let bulk = usize::try_from(limits.max_bulk_message.as_u64()).unwrap_or(usize::MAX);
     let whitelist = |limit| WhitelistServiceServer::new(Unfinished).max_decoding_message_size(limit);
@@ -53,7 +76,7 @@ pub fn routes(limits: &GrpcConfig, health: &HealthReporter) -> Result<Routes, De
     };
     let mut routes = Routes::new(whitelist(small))
         .add_service(OffsetRangeServiceServer::new(Unfinished).max_decoding_message_size(small))
-        .add_service(FleetServiceServer::new(Unfinished).max_decoding_message_size(small))
+        .add_service(FleetServiceServer::new(fleet::Service(parts.fleet)).max_decoding_message_size(small))
         .add_service(AuditServiceServer::new(Unfinished).max_decoding_message_size(small))
         .add_service(health_service(health))
         .add_service(reflection().build_v1()?.max_decoding_message_size(small))

@@ -9,6 +9,7 @@ pub mod run;
 pub mod serve;
 pub mod guard;
 pub mod grpc;
+pub mod fleet;
 pub mod metrics;
 pub mod migrate;
 pub mod command;

@@ -17,6 +17,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
+use crate::fleet::Fleet;
 use crate::guard::{self, Guard};
 use crate::serve::{self, Tls};
 use crate::{grpc, reload};
@@ -138,7 +139,10 @@ async fn work(
     let redis = Redis::open(settings).map_err(|error: redis::Error| setting("redis.url", Box::new(error)))?;
     let tls = Tls::load(&config.tls, config.reload_every, supervisor)?;
     let guard = Guard::new(config, redis.clone(), clock.clone(), supervisor)?;
-    let routes = grpc::routes(&config.grpc, health)?;
+    let parts = grpc::Parts {
+        fleet: Fleet::new(Arc::clone(&catalog), database.pool().clone(), redis, clock.clone()),
+    };
+    let routes = grpc::routes(parts, &config.grpc, health)?;
 
     let serving = readiness.latch("grpc");
     let schema = readiness.latch("mysql");

@@ -20,6 +20,7 @@ pub mod heartbeat;
 pub mod dead_letters;
 pub mod ingest_state;
 pub mod leases;
+pub mod lookup_changes;
 
 pub mod mysql;
 pub mod redis;

@@ -7,6 +7,8 @@ use super::error::{Error, ErrorReason, quoted};
 
 /// So many faults are told one by one; the rest is counted. They travel in a header, which clients limit.
 const MOST_VIOLATIONS: usize = 20;
+/// A whitelist id has at most so many bytes.
+const LONGEST_ID: usize = 128;
 /// So many of them stand in the message too.
 const IN_MESSAGE: usize = 3;
 
@@ -57,10 +59,10 @@ impl Fields {
 
     /// Refuses a `request_id` that is no use as a key.
     pub fn request_id(&mut self, request_id: &str) {
-        if request_id.len() > 128 || !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if request_id.len() > 64 || !request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
             self.refuse(
                 "request_id",
-                "has to be at most 128 visible ASCII characters, such as a UUID",
+                "has to be at most 64 visible ASCII characters, such as a UUID",
             );
         }
     }
@@ -71,7 +73,7 @@ impl Fields {
             if id.is_empty() {
                 self.refuse(format!("{field}[{place}]"), "is empty");
             } else {
-                self.text(&format!("{field}[{place}]"), id, 255);
+                self.text(&format!("{field}[{place}]"), id, LONGEST_ID);
             }
         }
     }

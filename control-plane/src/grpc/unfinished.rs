@@ -39,15 +39,6 @@ unfinished! { offset_range_service_server::OffsetRangeService, "OffsetRangeServi
     explain_record "ExplainRecord" (ExplainRecordRequest) -> ExplainRecordResponse;
 }
 
-unfinished! { fleet_service_server::FleetService, "FleetService":
-    list_workers "ListWorkers" (ListWorkersRequest) -> ListWorkersResponse;
-    list_data_types "ListDataTypes" (ListDataTypesRequest) -> ListDataTypesResponse;
-    get_lag "GetLag" (GetLagRequest) -> GetLagResponse;
-    refresh_lookup "RefreshLookup" (RefreshLookupRequest) -> RefreshLookupResponse;
-    pause_ingest "PauseIngest" (PauseIngestRequest) -> PauseIngestResponse;
-    resume_ingest "ResumeIngest" (ResumeIngestRequest) -> ResumeIngestResponse;
-}
-
 unfinished! { audit_service_server::AuditService, "AuditService":
     list_audit_events "ListAuditEvents" (ListAuditEventsRequest) -> ListAuditEventsResponse;
 }
