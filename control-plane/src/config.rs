@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reprise_shared::config::{Faults, HttpConfig, LogConfig, MysqlConfig, RedisConfig, Validate};
-use reprise_shared::{mysql, redis};
 use serde::{Deserialize, Serialize};
 
 pub use auth::{AuthConfig, CertificateRole, JwtConfig, Network, RateLimitConfig, Role};
@@ -60,30 +59,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns what the database needs.
-    pub fn database(&self) -> mysql::Config {
-        mysql::Config {
-            url: self.mysql.url_with_tls(),
-            max_connections: self.mysql.max_connections,
-            acquire_timeout: self.mysql.acquire_timeout,
-            ..mysql::Config::default()
-        }
-    }
-
-    /// Returns what Redis needs.
-    ///
-    /// # Errors
-    /// When the key prefix cannot be used.
-    pub fn redis_settings(&self) -> Result<redis::Settings, redis::InvalidKeyPrefix> {
-        Ok(redis::Settings {
-            prefix: redis::KeyPrefix::new(&self.redis.key_prefix)?,
-            connect_timeout: self.redis.connect_timeout,
-            response_timeout: self.redis.response_timeout,
-            pool_size: usize::try_from(self.redis.pool_size).unwrap_or(usize::MAX),
-            ..redis::Settings::new(self.redis.url.expose())
-        })
-    }
-
     /// Says why this server must not listen where it is told to: beyond this machine, callers need to be known and
     /// connections encrypted.
     fn exposure(&self) -> Option<String> {

@@ -23,7 +23,7 @@ pub enum Error {
 ///
 /// Several processes may do so at once: one works and the others wait for it. Safe to run again, also after a drop.
 pub async fn run(config: &Config, demo_tables: bool) -> Result<(), Error> {
-    let database = Database::new(&config.database(), Clock::system()).map_err(Error::Url)?;
+    let database = Database::new(&config.mysql.database(), Clock::system()).map_err(Error::Url)?;
     let pool = database.pool();
     mysql::migrate(pool).await.map_err(Error::Own)?;
     tracing::info!("schema is up to date");

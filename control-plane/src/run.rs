@@ -131,10 +131,11 @@ async fn work(
     let clock = Clock::system();
     let shutdown = supervisor.shutdown_token();
     let setting = |what, source| Error::Setting { what, source };
-    let database =
-        Database::new(&config.database(), clock.clone()).map_err(|error| setting("mysql.url", Box::new(error)))?;
+    let database = Database::new(&config.mysql.database(), clock.clone())
+        .map_err(|error| setting("mysql.url", Box::new(error)))?;
     let settings = config
-        .redis_settings()
+        .redis
+        .settings()
         .map_err(|error| setting("redis.key_prefix", Box::new(error)))?;
     let redis = Redis::open(settings).map_err(|error: redis::Error| setting("redis.url", Box::new(error)))?;
     let tls = Tls::load(&config.tls, config.reload_every, supervisor)?;

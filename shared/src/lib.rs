@@ -26,6 +26,7 @@ pub mod mysql;
 pub mod redis;
 pub mod kafka;
 
+pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod health;

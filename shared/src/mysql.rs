@@ -9,7 +9,7 @@ mod migrations;
 mod session;
 mod transaction;
 
-pub use identity::{ServerIdentity, server_identity};
+pub use identity::{ServerChange, ServerIdentity, note_server, server_identity};
 pub use migrations::{Error as MigrationError, check_schema, migrate, migrate_demo};
 pub use session::{Config, Connector, InvalidUrl, Session};
 pub use transaction::{AsDriverError, Database};

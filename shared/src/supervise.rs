@@ -5,7 +5,6 @@
 //! begin to finish, the others go on. *Stop*: the service has drained and calls [`Supervisor::stop`], which drops the
 //! tasks that nobody needs to wait for, waits for the rest, and aborts what is left at the deadline.
 
-mod backoff;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info_span, warn};
 
-pub use backoff::Backoff;
-
+use crate::backoff::Backoff;
 use crate::telemetry;
 
 /// What the failure of a task means. A panic is a failure; ending with `Ok` is not, whenever it happens.
@@ -163,7 +161,7 @@ impl Supervisor {
                 } else {
                     failures + 1
                 };
-                let delay = backoff.delay(failures);
+                let delay = backoff.bound(failures);
                 telemetry::names::task_failed(&task_name);
                 warn!(error = %telemetry::chain(&*error), ?delay, failures, "task failed, will be restarted");
                 if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {

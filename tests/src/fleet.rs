@@ -4,6 +4,8 @@ mod checks;
 mod kafka;
 mod letters;
 mod load;
+mod observe;
+mod oracle;
 mod raw;
 mod trial;
 
@@ -17,9 +19,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use reprise_shared::clock::Clock;
-use reprise_shared::heartbeat;
 use reprise_shared::mysql::{self, Database};
-use reprise_shared::position::{Offset, Partition};
 use reprise_shared::redis::{KeyPrefix, Redis, Settings};
 use reprise_shared::whitelist::{self, Change, ChangeId, Content, Edit, Expect, Head, Scope, Version};
 use sqlx::mysql::MySqlPool;
@@ -27,14 +27,14 @@ use tempfile::TempDir;
 
 use crate::cluster::{Service, Spec, binary};
 use crate::env::{Isolation, Servers};
-use crate::feed::{BasicSeed, Destination, Feed, FeedConfig, Fund, Report, publish};
-use crate::oracle::{Folded, Oracle, Rules};
+use crate::feed::{BasicSeed, Destination, Feed, FeedConfig, Report, publish};
 use crate::servers::process::Lifetime;
 use crate::servers::{Endpoints, ports};
 use crate::wait::{blocking, wait_for};
 
 pub use self::checks::{peak_mib, resident_mib};
 pub use self::load::Load;
+pub use self::observe::{scrape, sum};
 pub use self::trial::{endpoints_with, feed_of_all_kinds};
 pub use letters::{FoundLetter, FoundState, LetterKey, keys_of};
 pub use raw::RawRecord;
@@ -370,95 +370,6 @@ impl Fleet {
         waited.with_context(|| self.all_logs())
     }
 
-    /// Folds the topic in plain code: what the tables must hold when all basic data was seeded from `seed` and the
-    /// given ids are allowed (all when the list is empty).
-    pub async fn oracle(&self, seed: Option<FeedConfig>, allowed: Vec<String>) -> Result<Folded> {
-        self.fold(None, seed, Vec::new(), allowed).await
-    }
-
-    /// As [`Self::oracle`], when the lookup knows some more funds than the seeded ones.
-    pub async fn oracle_knowing(&self, more: &[u32], seed: FeedConfig, allowed: Vec<String>) -> Result<Folded> {
-        self.fold(None, Some(seed), more.to_vec(), allowed).await
-    }
-
-    /// Folds the records below some positions, or all.
-    async fn oracle_below(
-        &self,
-        ends: Option<BTreeMap<Partition, Offset>>,
-        seed: Option<FeedConfig>,
-        allowed: Vec<String>,
-    ) -> Result<Folded> {
-        self.fold(ends, seed, Vec::new(), allowed).await
-    }
-
-    async fn fold(
-        &self,
-        ends: Option<BTreeMap<Partition, Offset>>,
-        seed: Option<FeedConfig>,
-        more: Vec<u32>,
-        allowed: Vec<String>,
-    ) -> Result<Folded> {
-        let (brokers, topic) = (self.isolation.kafka_brokers().to_owned(), self.topic.clone());
-        blocking("fold the topic", Duration::from_secs(600), move || {
-            let mut oracle = Oracle::read_topic(&brokers, &topic)?;
-            if let Some(ends) = ends {
-                oracle.truncate(&ends);
-            }
-            let allowed: std::collections::BTreeSet<String> = allowed.into_iter().collect();
-            let lets = |id: &str| allowed.is_empty() || allowed.contains(id);
-            let basic = seed.as_ref().map(BasicSeed::new);
-            let mut lookup = basic.as_ref().map(|basic| basic.lookup()).unwrap_or_default();
-            lookup.extend(
-                more.iter()
-                    .map(|fund| (Fund(*fund).performance_id(), Fund(*fund).fund_code())),
-            );
-            let now = Clock::system().now();
-            let rules = Rules {
-                allowed: &lets,
-                seed: basic,
-                ..Rules::new(&lookup, now)
-            };
-            Ok(oracle.fold(&rules))
-        })
-        .await
-    }
-
-    /// Returns which whitelist version each worker says it applies.
-    pub async fn applied_whitelists(&self) -> Result<Vec<Option<u64>>> {
-        let store = heartbeat::Store::new(self.redis.clone(), heartbeat::Store::DEFAULT_INTERVAL);
-        let fleet = store.list(Clock::system().now()).await?;
-        Ok(fleet
-            .workers
-            .iter()
-            .map(|beat| beat.whitelist.applied.map(|version| version.0))
-            .collect())
-    }
-
-    /// Waits until every worker, and at least one, says that it applies a whitelist version.
-    pub async fn whitelist_applied(&self, version: Version, limit: Duration) -> Result<()> {
-        wait_for("all workers to apply the whitelist", limit, async || {
-            let applied = self.applied_whitelists().await.map_err(|error| format!("{error:#}"))?;
-            if !applied.is_empty() && applied.iter().all(|applied| *applied == Some(version.0)) {
-                Ok(())
-            } else {
-                Err(format!("{applied:?}, {version:?} wanted"))
-            }
-        })
-        .await
-    }
-
-    /// Checks that the tables equal the oracle, row for row.
-    pub async fn check_tables(&self, seed: Option<FeedConfig>, allowed: Vec<String>) -> Result<Folded> {
-        let folded = self.oracle(seed, allowed).await?;
-        folded.compare(&self.pool).await?;
-        Ok(folded)
-    }
-
-    /// Reads a worker's counters: name with labels → value.
-    pub async fn metrics(&self, number: usize) -> Result<BTreeMap<String, f64>> {
-        scrape(self.workers[number].http()).await
-    }
-
     /// Stops every running worker in order and checks that each ended with code 0.
     pub async fn stop(&mut self) -> Result<()> {
         for number in 0..self.workers.len() {
@@ -474,33 +385,4 @@ impl Fleet {
         }
         Ok(())
     }
-}
-
-/// Reads the counters of the worker that serves at `http`: name with labels → value.
-pub async fn scrape(http: &str) -> Result<BTreeMap<String, f64>> {
-    let url = format!("{http}/metrics");
-    let text = reqwest::get(url).await?.error_for_status()?.text().await?;
-    Ok(text
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        })
-        .collect())
-}
-
-/// Sums counters by name prefix and a set of labels that must be present.
-pub fn sum(metrics: &BTreeMap<String, f64>, name: &str, labels: &[(&str, &str)]) -> f64 {
-    metrics
-        .iter()
-        .filter(|(full, _)| {
-            let (base, rest) = full.split_once('{').unwrap_or((full, ""));
-            base == name
-                && labels
-                    .iter()
-                    .all(|(key, value)| rest.contains(&format!("{key}=\"{value}\"")))
-        })
-        .map(|(_, value)| value)
-        .sum()
 }

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use reprise_tests::env::Servers;
-use reprise_tests::fleet::{Fleet, Load, Options, PATIENCE, endpoints_with, feed_of_all_kinds, peak_mib, resident_mib};
+use reprise_tests::fleet::{
+    Fleet, Load, Options, PATIENCE, endpoints_with, feed_of_all_kinds, peak_mib, resident_mib, sum,
+};
 use reprise_tests::servers::Server as _;
+use reprise_tests::wait::wait_for;
 
 const PER_SECOND: u32 = 1_500;
 const BACKLOG: u64 = 200_000;
@@ -28,6 +31,7 @@ async fn i4_mysql_stopped_and_then_frozen_is_waited_out() -> Result<()> {
     let endpoints = endpoints_with(|all| server.endpoint().clone_into(&mut all.mysql)).await?;
     let options = Options {
         endpoints: Some(endpoints),
+        settings: vec![("ingest.stall_after".to_owned(), "10s".to_owned())],
         ..Options::default()
     };
     let mut fleet = Fleet::new("faults-mysql", options).await?;
@@ -43,8 +47,18 @@ async fn i4_mysql_stopped_and_then_frozen_is_waited_out() -> Result<()> {
 
     server.stop().await?;
     let stopped = outage(&mut fleet, &load, Duration::from_secs(30)).await?;
+    let stalls = sum(&fleet.metrics(0).await?, "reprise_partition_stalls_total", &[]);
+    ensure!(stalls > 0.0, "partitions stood still for 30 s and no stall was counted");
+    let unready = fleet.not_ready(0).await?.context("ready although nothing moves")?;
+    ensure!(unready.contains("stands still"), "{unready}");
     server.start_again().await?;
     fleet.catches_up_to_now().await?;
+    wait_for("readiness after the outage", PATIENCE, async || {
+        let unready = fleet.not_ready(0).await?;
+        ensure!(unready.is_none(), "{unready:?}");
+        Ok(())
+    })
+    .await?;
 
     server.pause()?;
     let frozen = outage(&mut fleet, &load, Duration::from_secs(15)).await?;
@@ -64,5 +78,35 @@ async fn i4_mysql_stopped_and_then_frozen_is_waited_out() -> Result<()> {
         stopped.max(frozen) <= before + 64,
         "memory grew from {before} to {stopped} and {frozen} MiB"
     );
+    fleet.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_another_server_behind_the_same_address_raises_an_alarm() -> Result<()> {
+    let mut fleet = Fleet::new("faults-other-server", Options::default()).await?;
+    fleet.start_workers(2).await?;
+    let identity = "SELECT identity FROM database_server";
+    let known = wait_for("the server on record", PATIENCE, async || {
+        sqlx::query_scalar::<_, String>(identity).fetch_one(&fleet.pool).await
+    })
+    .await?;
+    // What a replica that takes over finds in its copy of the data: the identity of the server before it.
+    sqlx::query("UPDATE database_server SET identity = 'the former server'")
+        .execute(&fleet.pool)
+        .await?;
+    wait_for("the alarm", PATIENCE, async || {
+        let mut alarms = 0.0;
+        for worker in 0..2 {
+            alarms += sum(&fleet.metrics(worker).await?, "reprise_database_changed_total", &[]);
+        }
+        ensure!(alarms == 1.0, "{alarms} alarms");
+        Ok(())
+    })
+    .await?;
+    let record: (String, String, bool) =
+        sqlx::query_as("SELECT identity, previous, previous_seen_at IS NOT NULL FROM database_server")
+            .fetch_one(&fleet.pool)
+            .await?;
+    ensure!(record == (known, "the former server".to_owned(), true), "{record:?}");
     fleet.stop().await
 }

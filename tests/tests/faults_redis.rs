@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use reprise_shared::ledger::Interval;
 use reprise_shared::position::Offset;
 use reprise_shared::whitelist::Version;
@@ -119,7 +119,8 @@ async fn i7_an_emptied_redis_lets_nothing_through_and_leaves_a_provable_hole() -
         covered == healed,
         "coverage is {covered:?}; only what was sent again may be there: {healed:?}"
     );
-    let unready = not_ready(&fleet, second).await?;
+    let answer = wait_for("an answer of /readyz", PATIENCE, async || fleet.not_ready(second).await).await?;
+    let unready = answer.context("ready without a whitelist")?;
     ensure!(unready.contains("whitelist"), "ready for another reason: {unready}");
     ensure!(
         !fleet.whole_log(second).contains("partitions assigned"),
@@ -141,15 +142,4 @@ async fn i7_an_emptied_redis_lets_nothing_through_and_leaves_a_provable_hole() -
         fleet.check_accounting(worker).await?;
     }
     fleet.stop().await
-}
-
-/// Waits for a worker's answer that it is not ready and returns it.
-async fn not_ready(fleet: &Fleet, number: usize) -> Result<String> {
-    let url = format!("{}/readyz", fleet.workers[number].http());
-    let answer = wait_for("an answer of /readyz", PATIENCE, async || reqwest::get(&url).await).await?;
-    let (status, text) = (answer.status(), answer.text().await?);
-    if status.is_success() {
-        bail!("ingest-{number} is ready without a whitelist: {text}");
-    }
-    Ok(text)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use reprise_shared::config::{Faults, HttpConfig, KafkaConfig, LogConfig, MysqlConfig, RedisConfig, Validate};
-use reprise_shared::{mysql, redis};
 use serde::{Deserialize, Serialize};
 
 /// A whole worker configuration.
@@ -162,29 +161,6 @@ impl Default for IngestConfig {
             park_misses_after: seconds(7 * 24 * 3600),
             max_open_misses: 100_000,
         }
-    }
-}
-
-impl Config {
-    /// Returns what the database needs.
-    pub fn database(&self) -> mysql::Config {
-        mysql::Config {
-            url: self.mysql.url_with_tls(),
-            max_connections: self.mysql.max_connections,
-            acquire_timeout: self.mysql.acquire_timeout,
-            ..mysql::Config::default()
-        }
-    }
-
-    /// Returns what Redis needs.
-    pub fn redis_settings(&self) -> Result<redis::Settings, redis::InvalidKeyPrefix> {
-        Ok(redis::Settings {
-            prefix: redis::KeyPrefix::new(&self.redis.key_prefix)?,
-            connect_timeout: self.redis.connect_timeout,
-            response_timeout: self.redis.response_timeout,
-            pool_size: usize::try_from(self.redis.pool_size).unwrap_or(usize::MAX),
-            ..redis::Settings::new(self.redis.url.expose())
-        })
     }
 }
 

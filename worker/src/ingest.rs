@@ -5,6 +5,7 @@
 
 mod parts;
 mod ready;
+mod server_watch;
 mod stop;
 mod watch;
 

@@ -3,7 +3,6 @@
 //! [`batch`] decides which row of a key is written (pure), [`statement`] builds and fills the guarded upsert (pure),
 //! [`writer`] puts a batch through, whatever the server does meanwhile.
 
-pub mod backoff;
 pub mod batch;
 pub mod breaker;
 pub mod shared;

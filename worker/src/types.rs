@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use parking_lot::Mutex;
+use reprise_shared::backoff::Backoff;
 use reprise_shared::catalog::{Catalog, TypeIndex};
 use reprise_shared::ingest_state::{deferred, stops};
 use reprise_shared::position::{Offset, TopicId, TopicPartition};
@@ -217,17 +217,12 @@ pub(crate) async fn retry<T, E: std::fmt::Display, F: Future<Output = Result<T, 
     step: &'static str,
     mut attempt: impl FnMut() -> F,
 ) -> T {
-    let mut delays = ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(15))
-        .without_max_times()
-        .build();
+    let mut waits = Backoff::default().waits();
     loop {
         match attempt().await {
             Ok(value) => return value,
             Err(error) => {
-                let delay = delays.next().unwrap_or(Duration::from_secs(15));
+                let delay = waits.next();
                 tracing::warn!(step, %error, ?delay, "retrying");
                 tokio::time::sleep(delay).await;
             }

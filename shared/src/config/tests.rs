@@ -55,7 +55,7 @@ impl Validate for Config {
 }
 
 const GOOD: &str = "
-mysql: { url: 'mysql://reprise:hunter2@db/reprise', connect_timeout: 3s }
+mysql: { url: 'mysql://reprise:hunter2@db/reprise', acquire_timeout: 3s }
 redis: { url: 'redis://:hunter2@cache:6379/0' }
 kafka:
   brokers: [kafka-0:9092]
@@ -105,7 +105,7 @@ fn flags_win_over_the_environment_over_the_file_over_defaults() {
 
     let config: Config = load(&sources(&file, &variables, &settings)).expect("no faults");
 
-    assert_eq!(config.mysql.connect_timeout, Duration::from_secs(3));
+    assert_eq!(config.mysql.acquire_timeout, Duration::from_secs(3));
     assert_eq!(config.mysql.acquire_timeout, Duration::from_secs(10));
     assert_eq!((config.budget.rows, config.budget.paused), (7, true));
     assert_eq!(config.budget.linger, Duration::from_secs(2));
@@ -197,7 +197,7 @@ budgett: { rows: 1 }
         "kafka.properties.enable.auto.commit",
         "log.filter",
         "log.format",
-        "mysql.connect_timeot",
+        "mysql.acquire_timeot",
         "mysql.max_connections",
         "mysql.url",
         "redis.key_prefix",
@@ -213,7 +213,7 @@ budgett: { rows: 1 }
     assert_eq!(fault(&faults, "mysql.url").origin.as_deref(), Some(&*path));
     assert_eq!(fault(&faults, "log.filter").origin.as_deref(), Some("--set"));
     assert_eq!(fault(&faults, "redis.url").origin, None);
-    assert!(fault(&faults, "mysql.connect_timeot").right.contains("connect_timeout"));
+    assert!(fault(&faults, "mysql.acquire_timeot").right.contains("acquire_timeout"));
     assert!(!faults.to_string().contains("hunter2"), "{faults}");
 }
 
@@ -229,7 +229,7 @@ fn secrets_appear_neither_in_debug_nor_in_a_dump() {
         "{shown}"
     );
     assert!(
-        shown.contains("connect_timeout: 3s") && shown.contains("security.protocol: SASL_SSL"),
+        shown.contains("acquire_timeout: 3s") && shown.contains("security.protocol: SASL_SSL"),
         "{shown}"
     );
 }

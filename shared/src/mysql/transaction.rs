@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::future::BoxFuture;
 use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::errors::{self, Phase};
 use super::session::{Config, Connector, InvalidUrl, Session, pin};
+use crate::backoff::Backoff;
 use crate::clock::Clock;
+
+/// Between two tries of one transaction.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
 
 /// The pool that serves everything that is not a lane.
 #[derive(Clone, Debug)]
@@ -73,12 +76,8 @@ impl Database {
         E: From<sqlx::Error> + AsDriverError + Send,
     {
         let started = self.clock.monotonic();
-        let mut delays = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(10))
-            .with_max_delay(Duration::from_secs(2))
-            .with_max_times(self.attempts - 1)
-            .with_jitter()
-            .build();
+        let mut waits = BACKOFF.waits();
+        let mut tries_left = self.attempts - 1;
         let outcome = loop {
             let error = match self.attempt(name, &mut body).await {
                 Ok(value) => break Ok(value),
@@ -87,14 +86,14 @@ impl Database {
             let class = error
                 .as_driver_error()
                 .map(|driver| errors::classify(driver, Phase::Running));
-            let delay = class.filter(|class| class.is_retryable()).and_then(|_| delays.next());
-            let (Some(class), Some(delay)) = (class, delay) else {
+            let Some(class) = class.filter(|class| class.is_retryable() && tries_left > 0) else {
                 break Err(error);
             };
+            tries_left -= 1;
             metrics::counter!("reprise_mysql_transaction_retries_total", "name" => name, "class" => class.as_str())
                 .increment(1);
             tracing::debug!(transaction = name, class = class.as_str(), "transaction is tried again");
-            tokio::time::sleep(delay).await;
+            tokio::time::sleep(waits.next()).await;
         };
         let result = if outcome.is_ok() { "committed" } else { "failed" };
         metrics::histogram!("reprise_mysql_transaction_seconds", "name" => name, "result" => result)

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::backoff::Backoff;
 
 fn supervisor() -> Supervisor {
     Supervisor::new(CancellationToken::new())

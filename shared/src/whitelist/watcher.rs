@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +14,7 @@ use super::follower::{Follower, Next};
 use super::handle::{Handle, Status};
 use super::keys::Keys;
 use super::script::Reader;
+use crate::backoff::{Backoff, Waits};
 use crate::clock::Clock;
 use crate::redis::{Error, Event, Redis, Subscription};
 
@@ -44,7 +44,7 @@ pub struct Watcher {
     config: Config,
     follower: Follower,
     handle: Handle,
-    backoff: ExponentialBackoff,
+    waits: Waits,
 }
 
 impl Watcher {
@@ -55,7 +55,7 @@ impl Watcher {
             reader: Reader::new(redis.clone()),
             channel: Keys::new(redis.prefix()).changes(),
             follower: Follower::new(Arc::from(type_names)),
-            backoff: backoff(),
+            waits: BACKOFF.waits(),
             handle: handle.clone(),
             redis,
             config,
@@ -87,7 +87,7 @@ impl Watcher {
                 }
             };
             match ended {
-                Ended::Due if healthy => self.backoff = backoff(),
+                Ended::Due if healthy => self.waits = BACKOFF.waits(),
                 Ended::Due => {}
                 Ended::Closed => {
                     subscription = None;
@@ -99,7 +99,7 @@ impl Watcher {
     }
 
     fn next_backoff(&mut self) -> Duration {
-        self.backoff.next().unwrap_or(BACKOFF_MAX).min(self.config.poll)
+        self.waits.next().min(self.config.poll)
     }
 
     /// Pings the subscription, since a black-holed one never closes, and opens one where there is none.
@@ -211,17 +211,8 @@ enum Ended {
     Closed,
 }
 
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-
-/// With jitter at most doubling a pause, Redis is asked again within 2 s of its return.
-fn backoff() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(BACKOFF_MAX)
-        .without_max_times()
-        .with_jitter()
-        .build()
-}
+/// Redis is asked again within a second of its return.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 
 fn warn(what: &'static str, error: &Error) {
     tracing::warn!(error = error as &dyn std::error::Error, "{what}");

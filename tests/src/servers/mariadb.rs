@@ -74,6 +74,8 @@ datadir={data}
 pid-file=mariadbd.pid
 # Relative to the data folder: the length of a socket's path is limited, that of a checkout's is not.
 socket=mariadbd.sock
+# Its own: a server that starts deletes what others left, or still have, in the one it is given.
+tmpdir={tmp}
 port={port}
 bind-address=127.0.0.1
 skip-name-resolve
@@ -91,9 +93,14 @@ character-set-server=utf8mb4
 default-time-zone=+00:00
 ",
             data = self.folder.join("data").display(),
+            tmp = self.tmp().display(),
             port = self.port,
             user = user()?,
         ))
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.folder.join("tmp")
     }
 
     /// Makes an empty data folder. The final name appears at once and whole, so an interrupted try leaves none.
@@ -105,6 +112,7 @@ default-time-zone=+00:00
         let install = Command::new(install::program("mariadb-install-db")?)
             .arg("--no-defaults")
             .arg(format!("--datadir={}", part.display()))
+            .arg(format!("--tmpdir={}", self.tmp().display()))
             .arg(format!("--user={}", user()?))
             .args([
                 "--auth-root-authentication-method=normal",
@@ -142,7 +150,7 @@ impl Server for MariaDb {
     }
 
     async fn prepare(&mut self) -> Result<()> {
-        fs::create_dir_all(&self.folder).with_context(|| format!("create {}", self.folder.display()))?;
+        fs::create_dir_all(self.tmp()).with_context(|| format!("create {}", self.tmp().display()))?;
         fs::write(self.folder.join("my.cnf"), self.options()?).context("write my.cnf")?;
         if self.folder.join("data").exists() {
             Ok(())

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::ready::Ready;
-use super::{Error, watch};
+use super::{Error, server_watch, watch};
 use crate::budget::Budget;
 use crate::chunk::Chunk;
 use crate::config::Config;
@@ -92,6 +92,12 @@ pub(super) fn start(
         "type states",
         OnCancel::Abort,
         keeper.run(supervisor.shutdown_token()),
+    );
+    task(
+        supervisor,
+        "database server",
+        OnCancel::Abort,
+        server_watch::run(ready.database.pool().clone(), supervisor.shutdown_token()),
     );
     let start = Start {
         plans: Arc::new(Plans::compile(Arc::clone(&catalog)).map_err(Error::Plan)?),

@@ -38,8 +38,8 @@ pub(super) async fn wait(
     shutdown: &CancellationToken,
 ) -> Result<Option<Ready>, Error> {
     let setting = |what, source| Error::Setting { what, source };
-    let database =
-        Database::new(&config.database(), clock.clone()).map_err(|error| setting("mysql.url", Box::new(error)))?;
+    let database = Database::new(&config.mysql.database(), clock.clone())
+        .map_err(|error| setting("mysql.url", Box::new(error)))?;
     let latch = readiness.latch("mysql");
     latch.unready("not reached yet");
     loop {
@@ -62,7 +62,8 @@ pub(super) async fn wait(
     latch.ready();
 
     let settings = config
-        .redis_settings()
+        .redis
+        .settings()
         .map_err(|error| setting("redis", Box::new(error)))?;
     let redis = Redis::open(settings).map_err(|error| setting("redis.url", Box::new(error)))?;
     let latch = readiness.latch("whitelist");

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use reprise_shared::backoff::{Backoff, Waits};
+
 use super::attempt::too_large;
-use super::backoff::Backoff;
 use super::batch::Slot;
 use super::shared::Config;
 use super::work::Work;
@@ -12,7 +13,7 @@ use super::work::Work;
 /// What is remembered between the tries of one batch.
 pub(super) struct Tries {
     pub(super) started: Duration,
-    pub(super) backoff: Backoff,
+    pub(super) waits: Waits,
     pub(super) deadlocks: u32,
     /// Bytes of one statement at most; halved when the server says that one was too large.
     pub(super) cap: usize,
@@ -27,7 +28,7 @@ impl Tries {
     pub(super) fn new(config: &Config, started: Duration) -> Self {
         Self {
             started,
-            backoff: Backoff::new(config.backoff_base, config.backoff_cap),
+            waits: Backoff::new(config.backoff_base, config.backoff_cap).waits(),
             deadlocks: 0,
             cap: usize::MAX,
             packet_reread: false,

@@ -275,7 +275,7 @@ impl Writer {
         shutdown: &CancellationToken,
     ) -> Result<(), Abandoned> {
         self.metrics.retried(class, self.age(tries));
-        let delay = tries.backoff.next(rand::random());
+        let delay = tries.waits.next();
         tokio::select! {
             biased;
             () = shutdown.cancelled() => Err(Abandoned),

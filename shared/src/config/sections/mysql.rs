@@ -9,6 +9,7 @@ use sqlx::mysql::MySqlConnectOptions;
 
 use super::{TlsConfig, check_duration, check_number};
 use crate::config::{Faults, Secret, Validate};
+use crate::mysql;
 
 /// How MySQL is reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,12 +17,9 @@ use crate::config::{Faults, Secret, Validate};
 pub struct MysqlConfig {
     /// `mysql://user:password@host:3306/database`; required.
     pub url: Secret,
-    /// The longest wait for a new connection.
-    #[serde(with = "humantime_serde")]
-    pub connect_timeout: Duration,
     /// At most this many connections in the pool; lanes have their own beside it.
     pub max_connections: u32,
-    /// The longest wait for a connection of the pool.
+    /// The longest wait for a connection of the pool, opening one included.
     #[serde(with = "humantime_serde")]
     pub acquire_timeout: Duration,
     /// Whether the connection is encrypted, and how far the server's certificate is checked.
@@ -51,7 +49,6 @@ impl Default for MysqlConfig {
     fn default() -> Self {
         Self {
             url: Secret::default(),
-            connect_timeout: Duration::from_secs(10),
             max_connections: 8,
             acquire_timeout: Duration::from_secs(10),
             tls_mode: MysqlTls::default(),
@@ -61,6 +58,16 @@ impl Default for MysqlConfig {
 }
 
 impl MysqlConfig {
+    /// Returns what a [`Database`](mysql::Database) needs.
+    pub fn database(&self) -> mysql::Config {
+        mysql::Config {
+            url: self.url_with_tls(),
+            max_connections: self.max_connections,
+            acquire_timeout: self.acquire_timeout,
+            ..mysql::Config::default()
+        }
+    }
+
     /// Returns the URL with the TLS settings as its parameters, which is how the driver takes them.
     pub fn url_with_tls(&self) -> SecretString {
         let mut url = self.url.expose().to_owned();
@@ -109,7 +116,6 @@ impl Validate for MysqlConfig {
             faults.add("url", problem, "mysql://user:password@host:3306/database");
         }
         let (least, most) = (Duration::from_millis(100), Duration::from_secs(300));
-        check_duration(faults, "connect_timeout", self.connect_timeout, least, most);
         check_duration(faults, "acquire_timeout", self.acquire_timeout, least, most);
         check_number(faults, "max_connections", self.max_connections, 1, 1_000);
         faults.section("tls", &self.tls);

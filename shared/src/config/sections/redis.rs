@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{TlsConfig, check_duration, check_number};
 use crate::config::{Faults, Secret, Validate};
+use crate::redis::{InvalidKeyPrefix, KeyPrefix, Settings};
 
 /// How Redis is reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +42,22 @@ impl Default for RedisConfig {
     }
 }
 
+impl RedisConfig {
+    /// Returns what [`Redis`](crate::redis::Redis) needs.
+    ///
+    /// # Errors
+    /// When the key prefix is not usable, which [`Validate`] finds too.
+    pub fn settings(&self) -> Result<Settings, InvalidKeyPrefix> {
+        Ok(Settings {
+            prefix: KeyPrefix::new(&self.key_prefix)?,
+            connect_timeout: self.connect_timeout,
+            response_timeout: self.response_timeout,
+            pool_size: usize::try_from(self.pool_size).unwrap_or(usize::MAX),
+            ..Settings::new(self.url.expose())
+        })
+    }
+}
+
 impl Validate for RedisConfig {
     fn validate(&self, faults: &mut Faults) {
         let url = self.url.expose();
@@ -57,12 +74,11 @@ impl Validate for RedisConfig {
                 "redis://user:password@host:6379/0, or rediss:// with TLS",
             );
         }
-        let name = |letter: char| letter.is_ascii_alphanumeric() || "_-.:".contains(letter);
-        if self.key_prefix.is_empty() || self.key_prefix.len() > 64 || !self.key_prefix.chars().all(name) {
+        if KeyPrefix::new(&self.key_prefix).is_err() {
             faults.add(
                 "key_prefix",
                 "is not a usable name",
-                "1 to 64 ASCII letters, digits, or _ - . :",
+                "1 to 64 ASCII letters, digits, or _ - .",
             );
         }
         let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
