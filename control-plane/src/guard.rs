@@ -9,7 +9,7 @@
 //! | [`auth`] | finds out who calls, by token or certificate |
 //! | [`rate_limit`] | refuses a caller who calls too often, without harm to others |
 //! | [`roles`] | refuses what the caller's role does not allow |
-//! | [`message_size`] | says in our words that a message is too large |
+//! | [`wording`] | says in our words what the library says in its own |
 
 pub mod admission;
 pub mod auth;
@@ -17,11 +17,11 @@ pub mod deadline;
 pub mod denials;
 pub mod gate;
 pub mod jwt;
-pub mod message_size;
 pub mod networks;
 pub mod rate_limit;
 pub mod roles;
 pub mod telemetry;
+pub mod wording;
 
 use std::io;
 
@@ -86,7 +86,7 @@ pub fn around(routes: Routes, guard: Guard) -> CallService {
         .layer(GateLayer::new(guard.auth, denials.clone()))
         .layer(GateLayer::new(guard.rate_limit, denials.clone()))
         .layer(GateLayer::new(roles::Gate, denials))
-        .layer(message_size::Layer)
+        .layer(wording::Layer)
         .service(routes);
     BoxCloneSyncService::new(service)
 }

@@ -185,7 +185,10 @@ async fn serve_until(
 ) -> Result<(), Error> {
     schema.unready("not reached yet");
     loop {
-        match mysql::check_schema(database.pool()).await {
+        let Some(checked) = shutdown.run_until_cancelled(mysql::check_schema(database.pool())).await else {
+            return Ok(());
+        };
+        match checked {
             Ok(()) => break,
             Err(older @ mysql::MigrationError::Older { .. }) => return Err(Error::Schema(older)),
             Err(error) => {

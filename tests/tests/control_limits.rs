@@ -168,33 +168,38 @@ async fn control_characters_are_refused_field_by_field_and_not_repeated() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_ends_at_its_deadline_and_too_many_at_once_are_refused() -> Result<()> {
-    let settings = vec![("grpc.max_calls", "4".to_owned()), ("grpc.deadline", "3s".to_owned())];
-    let server = ControlPlane::start("deadline", settings).await?;
+async fn too_many_calls_at_once_are_refused_until_there_is_room() -> Result<()> {
+    let server = ControlPlane::start("overload", vec![("grpc.max_calls", "4".to_owned())]).await?;
     server.ready().await?;
     let mut hanging = JoinSet::new();
     for _ in 0..4 {
         hanging.spawn(hang(server.channel(), WORKERS));
     }
-    let overloaded = async || match call(&server.channel(), READ, None).await {
-        Ok(()) => Err("still served".to_owned()),
-        Err(status) => Ok(status),
+    let refused = async || {
+        let answer = call(&server.channel(), READ, None).await;
+        answer.err().ok_or("still served")
     };
-    let status = wait_for("the server to be full", Duration::from_secs(3), overloaded).await?;
+    let status = wait_for("the server to be full", PATIENCE, refused).await?;
     ensure!(
         status.code() == Code::Unavailable && reason(&status)? == "OVERLOADED",
         "{status:?}"
     );
-    while let Some(ended) = hanging.join_next().await {
-        let status = ended?.expect_err("its message never came");
-        ensure!(
-            status.code() == Code::DeadlineExceeded && reason(&status)? == "DEADLINE_EXCEEDED",
-            "{status:?}"
-        );
-    }
-    call(&server.channel(), READ, None)
-        .await
-        .context("the places are free again")?;
+    // Callers who go away leave their places.
+    hanging.shutdown().await;
+    wait_for("room", PATIENCE, async || call(&server.channel(), READ, None).await).await?;
+    server.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_ends_at_its_deadline() -> Result<()> {
+    let server = ControlPlane::start("deadline", vec![("grpc.deadline", "500ms".to_owned())]).await?;
+    server.ready().await?;
+    let ended = tokio::time::timeout(PATIENCE, hang(server.channel(), WORKERS)).await;
+    let status = ended.context("it went on")?.expect_err("its message never came");
+    ensure!(
+        status.code() == Code::DeadlineExceeded && reason(&status)? == "DEADLINE_EXCEEDED",
+        "{status:?}"
+    );
     server.stop().await
 }
 

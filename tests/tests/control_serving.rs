@@ -202,17 +202,17 @@ async fn the_fleet_is_shown_as_workers_tell_it() -> Result<()> {
         named
             == [
                 ("fund_basic", running),
-                ("fund_valuation", running),
-                ("fund_risk", stopped)
+                ("fund_risk", stopped),
+                ("fund_valuation", running)
             ],
         "{named:?}"
     );
     ensure!(
-        types[2].stop_reason == "SCHEMA" && types[2].stop_time.is_some(),
+        types[1].stop_reason == "SCHEMA" && types[1].stop_time.is_some(),
         "{:?}",
-        types[2]
+        types[1]
     );
-    ensure!(types[2].etag != types[1].etag, "the etag does not tell a stop");
+    ensure!(types[1].etag != types[0].etag, "the etag does not tell a stop");
 
     let refresh = |lookup: &str| RefreshLookupRequest {
         lookup: lookup.to_owned(),
