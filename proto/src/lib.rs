@@ -3,6 +3,7 @@
 
 /// The package `reprise.control.v1`.
 pub mod v1 {
+    #![expect(clippy::too_many_lines, reason = "generated")]
     tonic::include_proto!("reprise.control.v1");
 }
 

@@ -123,37 +123,8 @@ async fn health(channel: Channel, service: &str) -> Result<ServingStatus> {
     Ok(ServingStatus::try_from(answer.status)?)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_fleet_is_shown_as_workers_tell_it() -> Result<()> {
-    let mut fleet = Fleet::new("control-fleet", Options::default()).await?;
-    let feed = FeedConfig {
-        records: Some(2_000),
-        funds: 50,
-        ..FeedConfig::default()
-    };
-    fleet.seed(&feed).await?;
-    fleet.publish(feed).await?;
-    fleet.start_workers(2).await?;
-    fleet.caught_up(reprise_tests::fleet::PATIENCE).await?;
-    let catalog = fleet.catalog_path().display().to_string();
-    let server = ControlPlane::start_on(&fleet.isolation, vec![("catalog", catalog)]).await?;
-    server.ready().await?;
-    let mut client = FleetServiceClient::new(server.channel());
-
-    let lag = async || {
-        let answer = client
-            .clone()
-            .get_lag(GetLagRequest::default())
-            .await
-            .map_err(|status| format!("{status:?}"))?;
-        let lag = answer.into_inner();
-        let whole = lag.partitions.len() == 4 && lag.unknown_partitions == 0 && lag.total_lag == 0;
-        if whole { Ok(lag) } else { Err(format!("{lag:?}")) }
-    };
-    let lag = wait_for("no lag in four partitions", PATIENCE, lag).await?;
-    let read: u64 = lag.partitions.iter().filter_map(|partition| partition.committed).sum();
-    ensure!(read == 2_000, "{lag:?}");
-
+/// Lists all workers, one a page.
+async fn all_workers(client: &mut FleetServiceClient<Channel>) -> Result<Vec<Worker>> {
     let mut workers = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -178,15 +149,11 @@ async fn the_fleet_is_shown_as_workers_tell_it() -> Result<()> {
             break;
         }
     }
-    ensure!(
-        workers.len() == 2 && workers[0].worker_id < workers[1].worker_id,
-        "{workers:?}"
-    );
-    ensure!(
-        workers.iter().map(|worker| worker.partitions.len()).sum::<usize>() == 4,
-        "{workers:?}"
-    );
+    Ok(workers)
+}
 
+/// Stops a type and refreshes a lookup, and looks at what is told of both.
+async fn check_types_and_lookups(fleet: &Fleet, client: &mut FleetServiceClient<Channel>) -> Result<()> {
     stops::stop_type(&fleet.pool, "fund_risk", "SCHEMA", "a column is gone").await?;
     let types = client
         .list_data_types(ListDataTypesRequest::default())
@@ -232,6 +199,51 @@ async fn the_fleet_is_shown_as_workers_tell_it() -> Result<()> {
         status.code() == Code::NotFound && reason(&status)? == "NOT_FOUND",
         "{status:?}"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fleet_is_shown_as_workers_tell_it() -> Result<()> {
+    let mut fleet = Fleet::new("control-fleet", Options::default()).await?;
+    let feed = FeedConfig {
+        records: Some(2_000),
+        funds: 50,
+        ..FeedConfig::default()
+    };
+    fleet.seed(&feed).await?;
+    fleet.publish(feed).await?;
+    fleet.start_workers(2).await?;
+    fleet.caught_up(reprise_tests::fleet::PATIENCE).await?;
+    let catalog = fleet.catalog_path().display().to_string();
+    let server = ControlPlane::start_on(&fleet.isolation, vec![("catalog", catalog)]).await?;
+    server.ready().await?;
+    let mut client = FleetServiceClient::new(server.channel());
+
+    let lag = async || {
+        let answer = client
+            .clone()
+            .get_lag(GetLagRequest::default())
+            .await
+            .map_err(|status| format!("{status:?}"))?;
+        let lag = answer.into_inner();
+        let whole = lag.partitions.len() == 4 && lag.unknown_partitions == 0 && lag.total_lag == 0;
+        if whole { Ok(lag) } else { Err(format!("{lag:?}")) }
+    };
+    let lag = wait_for("no lag in four partitions", PATIENCE, lag).await?;
+    let read: u64 = lag.partitions.iter().filter_map(|partition| partition.committed).sum();
+    ensure!(read == 2_000, "{lag:?}");
+
+    let workers = all_workers(&mut client).await?;
+    ensure!(
+        workers.len() == 2 && workers[0].worker_id < workers[1].worker_id,
+        "{workers:?}"
+    );
+    ensure!(
+        workers.iter().map(|worker| worker.partitions.len()).sum::<usize>() == 4,
+        "{workers:?}"
+    );
+
+    check_types_and_lookups(&fleet, &mut client).await?;
     server.stop().await?;
     fleet.stop().await
 }
