@@ -50,7 +50,7 @@ pub struct Waits {
 
 impl Waits {
     /// Counts a failure and returns the wait before the next try.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         self.next_by(rand::random())
     }
 

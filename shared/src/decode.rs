@@ -27,6 +27,7 @@ mod decimal;
 mod drafts;
 mod matcher;
 mod plan;
+mod scan;
 mod time;
 mod trie;
 mod value;

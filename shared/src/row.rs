@@ -18,10 +18,23 @@ pub enum Cell<'a> {
 
 /// The values of one row in insert order (see `DataType::insert_columns`), packed.
 ///
-/// Layout per cell: one tag byte (0 null, 1 int, 2 text), then nothing, 8 bytes little-endian, or a u32
-/// little-endian length and the bytes.
+/// Everything is packed as text, so that a value is read without checking its UTF-8 again. Layout per cell: one byte
+/// below 128 that tells what follows: nothing (null), ten bytes (an integer), ten bytes of length and a text, or a
+/// short text whose length is that byte less [`SHORT_TEXT`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cells(Box<[u8]>);
+pub struct Cells(Box<str>);
+
+/// The first bytes of packed cells.
+const NULL: u8 = 0;
+const INT: u8 = 1;
+const LONG_TEXT: u8 = 2;
+const SHORT_TEXT: u8 = 3;
+
+/// A text of more bytes is no short one.
+const LONGEST_SHORT_TEXT: usize = (0x7F - SHORT_TEXT) as usize;
+
+/// The bytes of a packed number.
+const NUMBER: usize = 10;
 
 impl Cells {
     /// Iterates over the values in insert order.
@@ -42,23 +55,38 @@ impl Cells {
 
 /// Packs cells one by one; reusable.
 #[derive(Default, Debug)]
-pub struct CellWriter(Vec<u8>);
+pub struct CellWriter(String);
 
 impl CellWriter {
     /// Appends a cell.
     pub fn push(&mut self, cell: Cell<'_>) {
         match cell {
-            Cell::Null => self.0.push(0),
+            Cell::Null => self.push_byte(NULL),
             Cell::Int(value) => {
-                self.0.push(1);
-                self.0.extend_from_slice(&value.to_le_bytes());
+                self.push_byte(INT);
+                self.push_number(value.cast_unsigned());
             }
             Cell::Text(text) => {
-                self.0.push(2);
-                let length = u32::try_from(text.len()).expect("a value comes from a record of at most 4 GiB");
-                self.0.extend_from_slice(&length.to_le_bytes());
-                self.0.extend_from_slice(text.as_bytes());
+                if text.len() <= LONGEST_SHORT_TEXT {
+                    self.push_byte(SHORT_TEXT + text.len() as u8);
+                } else {
+                    self.push_byte(LONG_TEXT);
+                    self.push_number(text.len() as u64);
+                }
+                self.0.push_str(text);
             }
+        }
+    }
+
+    /// Appends a byte below 128.
+    fn push_byte(&mut self, byte: u8) {
+        self.0.push(char::from(byte));
+    }
+
+    /// Appends a number in groups of 7 bits, the lowest first, so that all bytes are below 128.
+    fn push_number(&mut self, number: u64) {
+        for group in 0..NUMBER {
+            self.push_byte((number >> (7 * group)) as u8 & 0x7F);
         }
     }
 
@@ -90,12 +118,12 @@ impl CellWriter {
     /// # Panics
     /// When the places are not within the other writer.
     pub fn extend_from(&mut self, other: &Self, places: Range<usize>) {
-        self.0.extend_from_slice(&other.0[places]);
+        self.0.push_str(&other.0[places]);
     }
 
     /// Takes what was pushed and leaves the writer empty, its memory kept.
     pub fn take(&mut self) -> Cells {
-        let cells = Cells(self.0.as_slice().into());
+        let cells = Cells(self.0.as_str().into());
         self.0.clear();
         cells
     }
@@ -104,32 +132,33 @@ impl CellWriter {
 /// Iterates over packed cells.
 #[derive(Debug)]
 pub struct CellIter<'a> {
-    rest: &'a [u8],
+    rest: &'a str,
 }
 
 impl<'a> Iterator for CellIter<'a> {
     type Item = Cell<'a>;
 
     fn next(&mut self) -> Option<Cell<'a>> {
-        let (&tag, rest) = self.rest.split_first()?;
-        match tag {
-            0 => {
-                self.rest = rest;
-                Some(Cell::Null)
-            }
-            1 => {
-                let (value, rest) = rest.split_first_chunk::<8>()?;
-                self.rest = rest;
-                Some(Cell::Int(i64::from_le_bytes(*value)))
-            }
-            _ => {
-                let (length, rest) = rest.split_first_chunk::<4>()?;
-                let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-                self.rest = rest;
-                Some(Cell::Text(std::str::from_utf8(text).ok()?))
-            }
-        }
+        let (&first, rest) = self.rest.as_bytes().split_first()?;
+        let text = |start: usize, length| {
+            let end = start.checked_add(length)?;
+            Some((Cell::Text(self.rest.get(start..end)?), end))
+        };
+        let (cell, end) = match first {
+            NULL => (Cell::Null, 1),
+            INT => (Cell::Int(number(rest)?.cast_signed()), 1 + NUMBER),
+            LONG_TEXT => text(1 + NUMBER, usize::try_from(number(rest)?).ok()?)?,
+            SHORT_TEXT.. => text(1, usize::from(first - SHORT_TEXT))?,
+        };
+        self.rest = self.rest.get(end..)?;
+        Some(cell)
     }
+}
+
+/// Reads a packed number.
+fn number(packed: &[u8]) -> Option<u64> {
+    let groups = packed.first_chunk::<NUMBER>()?.iter().rev();
+    Some(groups.fold(0, |number, group| number << 7 | u64::from(*group)))
 }
 
 /// Encodes keys, one column after the other, so that byte order is the order of the columns' values; reusable.
@@ -150,12 +179,13 @@ impl KeyWriter {
 
     /// Appends a text column: strings, dates, and times that all have the same number of digits.
     pub fn push_text(&mut self, text: &str) {
-        let mut parts = text.split('\0');
-        self.0.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
-        for part in parts {
+        let mut rest = text.as_bytes();
+        while let Some(end) = rest.iter().position(|&byte| byte == 0) {
+            self.0.extend_from_slice(&rest[..end]);
             self.0.extend_from_slice(&[0x00, 0xFF]);
-            self.0.extend_from_slice(part.as_bytes());
+            rest = &rest[end + 1..];
         }
+        self.0.extend_from_slice(rest);
         self.0.extend_from_slice(&[0x00, 0x00]);
     }
 
@@ -318,6 +348,11 @@ mod tests {
             Cell::Text(""),
             Cell::Text("12.50"),
             Cell::Int(i64::MAX),
+            Cell::Int(i64::MIN),
+            Cell::Text(&"\u{e9}".repeat(62)),
+            Cell::Text(&"\u{e9}".repeat(63)),
+            Cell::Text(&"x".repeat(100_000)),
+            Cell::Null,
         ];
         let mut writer = CellWriter::default();
         for cell in cells {

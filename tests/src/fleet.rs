@@ -59,6 +59,20 @@ pub struct Options {
     pub endpoints: Option<Endpoints>,
 }
 
+impl Options {
+    /// Workers that notice a new or deleted topic, and say so, within a second.
+    pub fn quick() -> Self {
+        let settings = [
+            ("ingest.heartbeat", "1s"),
+            ("kafka.properties.topic.metadata.refresh.interval.ms", "1000"),
+        ];
+        Self {
+            settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

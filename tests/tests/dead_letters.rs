@@ -200,12 +200,12 @@ async fn lookup_misses_are_found_when_their_key_exists() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_processes_may_migrate_at_once_and_an_older_schema_is_refused() -> Result<()> {
     let database = TestDatabase::shared().await?;
-    database
-        .run(
-            "DROP TABLE _sqlx_migrations, dead_letters, dead_letter_records, topic_generations, partition_starts, \
-             partition_stops, type_states, deferred, leases",
-        )
-        .await?;
+    for table in database
+        .texts("SELECT CONCAT(table_name) FROM information_schema.tables WHERE table_schema = DATABASE()")
+        .await?
+    {
+        database.run(format!("DROP TABLE `{table}`")).await?;
+    }
     let refused = check_schema(database.database.pool())
         .await
         .expect_err("nothing is there");

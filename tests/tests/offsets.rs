@@ -18,20 +18,9 @@ fn feed(seed: u64, records: u64) -> FeedConfig {
     }
 }
 
-fn quick() -> Options {
-    let settings = [
-        ("ingest.heartbeat", "1s"),
-        ("kafka.properties.topic.metadata.refresh.interval.ms", "1000"),
-    ];
-    Options {
-        settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        ..Options::default()
-    }
-}
-
 /// Makes a fleet whose one worker has read a first feed and was stopped, or still runs.
 async fn with_history(name: &str, running: bool) -> Result<Fleet> {
-    let mut fleet = Fleet::new(name, quick()).await?;
+    let mut fleet = Fleet::new(name, Options::quick()).await?;
     fleet.seed(&feed(1, 0)).await?;
     fleet.publish(feed(1, 4_000)).await?;
     fleet.start_workers(1).await?;
@@ -222,7 +211,7 @@ async fn i9_lost_offsets_stop_every_partition() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i9_latest_counts_for_a_new_topic_only() -> Result<()> {
-    let mut options = quick();
+    let mut options = Options::quick();
     options
         .settings
         .push(("ingest.start_at".to_owned(), "latest".to_owned()));

@@ -25,17 +25,6 @@ fn feed(seed: u64, records: u64, partitions: u16) -> FeedConfig {
     }
 }
 
-fn quick() -> Options {
-    let settings = [
-        ("ingest.heartbeat", "1s"),
-        ("kafka.properties.topic.metadata.refresh.interval.ms", "1000"),
-    ];
-    Options {
-        settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        ..Options::default()
-    }
-}
-
 /// Checks each partition's ledger: whole coverage up to the end, and, when every handover was orderly, each record
 /// counted once.
 async fn check_ledger(fleet: &Fleet) -> Result<()> {
@@ -74,7 +63,7 @@ async fn check_ledger(fleet: &Fleet) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_partitions_added_while_running_are_read_from_their_beginning() -> Result<()> {
-    let mut fleet = Fleet::new("rebalance-grow", quick()).await?;
+    let mut fleet = Fleet::new("rebalance-grow", Options::quick()).await?;
     let config = feed(1, 4_000, 4);
     fleet.seed(&config).await?;
     fleet.start_workers(2).await?;
@@ -96,7 +85,7 @@ async fn i1_partitions_added_while_running_are_read_from_their_beginning() -> Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_workers_that_come_and_go_lose_nothing_and_repeat_nothing() -> Result<()> {
-    let mut fleet = Fleet::new("rebalance-handover", quick()).await?;
+    let mut fleet = Fleet::new("rebalance-handover", Options::quick()).await?;
     let rounds = reprise_tests::env::rounds(2)?;
     let records = 24_000 + u64::from(rounds) * 12_000;
     let config = feed(1, records, 4);

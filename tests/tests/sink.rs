@@ -38,6 +38,15 @@ fn dumped(fund: &Fund<'_>, row: &Row) -> String {
     )
 }
 
+/// Starts small lanes on a database of their own.
+async fn small_rig(max_rows: usize) -> Result<(TestDatabase, Rig)> {
+    let database = TestDatabase::shared().await?;
+    database.run(DDL).await?;
+    let (catalog, config) = small(max_rows);
+    let rig = Rig::start(&database, catalog, config)?;
+    Ok((database, rig))
+}
+
 fn small(max_rows: usize) -> (reprise_shared::catalog::Catalog, Config) {
     (catalog(max_rows), Config::default())
 }
@@ -94,10 +103,7 @@ async fn i2_four_writers_in_any_order_end_in_the_fold_of_all_rows() -> Result<()
 
 #[tokio::test]
 async fn i2_a_bad_newest_row_lets_the_next_older_one_through() -> Result<()> {
-    let database = TestDatabase::shared().await?;
-    database.run(DDL).await?;
-    let (catalog, config) = small(100);
-    let rig = Rig::start(&database, catalog, config)?;
+    let (database, rig) = small_rig(100).await?;
     let (good, older) = (Fund::new("A", 5), Fund::new("A", 4));
     let bad = Fund {
         name: Some("far too long a name"),
@@ -136,10 +142,7 @@ async fn i2_a_bad_newest_row_lets_the_next_older_one_through() -> Result<()> {
 
 #[tokio::test]
 async fn i2_an_equal_pair_applies_again_and_a_lower_one_does_not() -> Result<()> {
-    let database = TestDatabase::shared().await?;
-    database.run(DDL).await?;
-    let (catalog, config) = small(100);
-    let rig = Rig::start(&database, catalog, config)?;
+    let (database, rig) = small_rig(100).await?;
     let fixed = Fund {
         amount: Some("9.99"),
         ..Fund::new("A", 5)
@@ -260,10 +263,7 @@ async fn b8_sorted_writers_never_deadlock_and_unsorted_ones_do() -> Result<()> {
 
 #[tokio::test]
 async fn rows_and_letters_settle_and_lookup_keys_are_published() -> Result<()> {
-    let database = TestDatabase::shared().await?;
-    database.run(DDL).await?;
-    let (catalog, config) = small(8);
-    let rig = Rig::start(&database, catalog, config)?;
+    let (database, rig) = small_rig(8).await?;
     let codes: Vec<String> = (0..100).map(|number| format!("K{number}")).collect();
     let chunk = rig.push_rows(
         codes

@@ -42,6 +42,17 @@ fn watch(redis: &Redis) -> Worker {
     }
 }
 
+/// Starts a server of this test's own that holds version `version`, the id `a`, and a worker that follows it.
+async fn followed(version: u64) -> Result<(OwnServer, Redis, Writer, Worker)> {
+    let server = OwnServer::start().await?;
+    let redis = open(&server.url());
+    let writer = writer(&redis);
+    writer.initialise(&content(version, ["a"])).await?;
+    let worker = watch(&redis);
+    worker.reaches(version, ONE_POLL).await;
+    Ok((server, redis, writer, worker))
+}
+
 impl Worker {
     fn allows(&self, data_type: TypeIndex, id: &str) -> bool {
         self.handle
@@ -259,12 +270,7 @@ async fn a_burst_of_a_thousand_changes_ends_in_the_same_set_everywhere() -> Resu
 
 #[tokio::test]
 async fn i7_with_every_notice_lost_a_change_is_held_within_one_poll() -> Result<()> {
-    let server = OwnServer::start().await?;
-    let redis = open(&server.url());
-    let writer = writer(&redis);
-    writer.initialise(&content(1, ["a"])).await?;
-    let worker = watch(&redis);
-    worker.reaches(1, ONE_POLL).await;
+    let (server, _, writer, worker) = followed(1).await?;
     // The writer's own publishing is forbidden, so nobody is told; the subscription itself stays up.
     server.command(&["ACL", "SETUSER", "default", "-publish"]).await?;
     for version in 2..=3 {
@@ -301,12 +307,7 @@ async fn i7_without_any_subscription_the_poll_goes_on() -> Result<()> {
 
 #[tokio::test]
 async fn i7_cut_subscriptions_are_opened_again_and_no_message_ends_the_watcher() -> Result<()> {
-    let server = OwnServer::start().await?;
-    let redis = open(&server.url());
-    let writer = writer(&redis);
-    writer.initialise(&content(1, ["a"])).await?;
-    let worker = watch(&redis);
-    worker.reaches(1, ONE_POLL).await;
+    let (server, redis, writer, worker) = followed(1).await?;
     let channel = Keys::new(redis.prefix()).changes();
     for version in 2..=12 {
         server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await?;
@@ -333,12 +334,7 @@ async fn i7_cut_subscriptions_are_opened_again_and_no_message_ends_the_watcher()
 
 #[tokio::test]
 async fn i7_an_emptied_redis_is_never_read_as_everything_goes_through() -> Result<()> {
-    let mut server = OwnServer::start().await?;
-    let redis = open(&server.url());
-    let writer = writer(&redis);
-    writer.initialise(&content(5, ["a"])).await?;
-    let worker = watch(&redis);
-    worker.reaches(5, ONE_POLL).await;
+    let (mut server, redis, writer, worker) = followed(5).await?;
 
     server.command(&["FLUSHALL"]).await?;
     worker.shows(Status::Unknown, ONE_POLL).await;
@@ -368,12 +364,7 @@ async fn i7_an_emptied_redis_is_never_read_as_everything_goes_through() -> Resul
 
 #[tokio::test]
 async fn i7_a_redis_that_stops_answering_is_noticed_and_followed_again_when_it_is_back() -> Result<()> {
-    let server = OwnServer::start().await?;
-    let redis = open(&server.url());
-    let writer = writer(&redis);
-    writer.initialise(&content(1, ["a"])).await?;
-    let worker = watch(&redis);
-    worker.reaches(1, ONE_POLL).await;
+    let (server, _, writer, worker) = followed(1).await?;
     server.freeze()?;
     worker.shows(Status::Unreachable, Duration::from_secs(20)).await;
     assert!(worker.allows(BASIC, "a") && !worker.allows(BASIC, "b"));
@@ -389,12 +380,7 @@ async fn i7_a_redis_that_stops_answering_is_noticed_and_followed_again_when_it_i
 
 #[tokio::test]
 async fn i7_a_restored_older_copy_is_ignored_until_it_is_healed() -> Result<()> {
-    let server = OwnServer::start().await?;
-    let redis = open(&server.url());
-    let writer = writer(&redis);
-    writer.initialise(&content(5, ["a"])).await?;
-    let worker = watch(&redis);
-    worker.reaches(5, ONE_POLL).await;
+    let (server, _, writer, worker) = followed(5).await?;
 
     server.command(&["FLUSHALL"]).await?;
     writer.initialise(&content(3, ["old"])).await?;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use reprise_shared::catalog::{Catalog, LookupIndex, TypeIndex, Unmatched};
 use reprise_shared::clock::Clock;
 use reprise_shared::decode::{Decoder, Drafts, FieldMatcher, Limits, PlanError, RecordSource};
-use reprise_shared::enrich::{Lookups, Value};
+use reprise_shared::enrich::{Front, Lookups, Value};
 use reprise_shared::fault::{Fault, FaultClass};
 use reprise_shared::filter::{Verdict, judge};
 use reprise_shared::position::{RowNumber, TopicName};
@@ -139,6 +139,7 @@ impl Refused {
 /// What a decode thread reuses from chunk to chunk.
 #[derive(Default)]
 struct Scratch {
+    front: Front,
     drafts: Drafts,
     rows: Vec<Row>,
 }
@@ -182,7 +183,7 @@ impl Stage {
                 Err(refused) => pieces.push(self.refuse(chunk, index, &record, refused, outcome)),
             }
         }
-        self.enrich(&mut admitted)?;
+        self.enrich(&mut admitted, &mut scratch.front)?;
         let now = self.clock.now();
         for one in &admitted {
             match self.decode_one(chunk, one, now, scratch) {
@@ -323,11 +324,12 @@ impl Stage {
     }
 
     /// Finds the lookup values of all records. `None` when shutdown ended the wait.
-    fn enrich(&self, admitted: &mut [Admitted<'_>]) -> Option<()> {
+    fn enrich(&self, admitted: &mut [Admitted<'_>], front: &mut Front) -> Option<()> {
+        front.begin(&self.lookups);
         let mut misses: Vec<(LookupIndex, usize, usize)> = Vec::new();
         for (place, one) in admitted.iter_mut().enumerate() {
             for &lookup in self.plans.lookups(one.data_type) {
-                let known = self.lookups.peek(lookup, &one.id);
+                let known = front.peek(&self.lookups, lookup, &one.id);
                 if known.is_none() {
                     misses.push((lookup, place, one.values.len()));
                 }

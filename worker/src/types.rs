@@ -222,7 +222,7 @@ pub(crate) async fn retry<T, E: std::fmt::Display, F: Future<Output = Result<T, 
         match attempt().await {
             Ok(value) => return value,
             Err(error) => {
-                let delay = waits.next();
+                let delay = waits.next_wait();
                 tracing::warn!(step, %error, ?delay, "retrying");
                 tokio::time::sleep(delay).await;
             }

@@ -3,7 +3,7 @@
 //! `serde_json` skips ignored values without judging their escapes or how deeply they nest, so both are judged here,
 //! with a quick test first that nearly every payload passes.
 
-use memchr::{memchr_iter, memchr2_iter};
+use memchr::memchr_iter;
 
 use super::Limits;
 use crate::fault::{Fault, FaultClass};
@@ -23,18 +23,33 @@ pub(super) fn text<'a>(payload: &'a [u8], limits: &Limits) -> Result<&'a str, Fa
         );
         Fault::new(FaultClass::InvalidUtf8, message)
     })?;
-    if memchr2_iter(b'[', b'{', payload).nth(limits.max_depth).is_some() && depth_exceeds(payload, limits.max_depth) {
+    let (brackets, backslashes) = count(payload);
+    if brackets > limits.max_depth && depth_exceeds(payload, limits.max_depth) {
         let message = format!(
             "arrays and objects are nested more than {} levels deep",
             limits.max_depth
         );
         return Err(Fault::new(FaultClass::TooDeep, message));
     }
-    if let Some(place) = lone_surrogate(payload) {
+    if backslashes > 0
+        && let Some(place) = lone_surrogate(payload)
+    {
         let message = format!("the escape at byte {place} is one half of a surrogate pair; expected both halves");
         return Err(Fault::new(FaultClass::NotJson, message));
     }
     Ok(text)
+}
+
+/// Counts the opening brackets of both kinds, and the backslashes.
+fn count(payload: &[u8]) -> (usize, usize) {
+    let (mut brackets, mut backslashes) = (0, 0);
+    // Counts of a few bytes fit into a byte, and so the compiler counts sixteen at a time.
+    for few in payload.chunks(128) {
+        // `[` and `{` differ in one bit.
+        brackets += usize::from(few.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum::<u8>());
+        backslashes += usize::from(few.iter().map(|byte| u8::from(*byte == b'\\')).sum::<u8>());
+    }
+    (brackets, backslashes)
 }
 
 /// Tells whether brackets outside strings nest more deeply than `limit`. Exact for JSON; for other text any answer

@@ -6,7 +6,7 @@ use super::RecordSource;
 use super::drafts::{Draft, Drafts, Gap};
 use super::plan::{ColumnPlan, FieldPlan, KeyPlan, Plan, VersionPlan};
 use super::time::Moment;
-use super::value::{Mismatch, Named, integer, missing, named, string};
+use super::value::{Mismatch, Named, Raw, integer, missing, named, string};
 use super::visit::Found;
 use crate::catalog::Root;
 use crate::fault::{Fault, FaultClass};
@@ -169,7 +169,8 @@ impl<'c> Conversion<'c> {
             VersionPlan::RecordTime => self.record_time(out).map_err(shared),
             VersionPlan::BigInt { field } => {
                 let raw = self.version_text(field, item)?;
-                let version = integer(raw).map_err(|mismatch| field.fault(mismatch.into_fault(&field.pointer, raw)))?;
+                let version =
+                    integer(raw.text).map_err(|mismatch| field.fault(mismatch.into_fault(&field.pointer, raw)))?;
                 out.cells.push(Cell::Int(version));
                 Ok(version)
             }
@@ -195,7 +196,7 @@ impl<'c> Conversion<'c> {
         }
     }
 
-    fn version_text(&self, field: &FieldPlan, item: usize) -> Result<&'c str, RowFault> {
+    fn version_text(&self, field: &FieldPlan, item: usize) -> Result<Raw<'c>, RowFault> {
         match self.named(field, item)? {
             Named::Raw(raw) => Ok(raw),
             Named::Nothing => Err(field.fault(missing(&field.pointer))),

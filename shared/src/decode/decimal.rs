@@ -28,17 +28,34 @@ impl DecimalType {
     /// that say nothing, and `0` for any zero. `canonical` is overwritten.
     pub(super) fn convert(self, text: &str, canonical: &mut String) -> Result<(), FaultClass> {
         canonical.clear();
-        let parts = Parts::read(text).ok_or(FaultClass::WrongType)?;
-        let whole_digits = usize::from(self.precision.saturating_sub(self.scale));
-        if parts.exponent == 0 {
-            let fraction = without_trailing_zeros(parts.fraction);
-            let whole = if parts.whole == b"0" { &[][..] } else { parts.whole };
-            if whole.len() <= whole_digits && fraction.len() <= usize::from(self.scale) {
-                parts.write(whole, fraction, canonical);
-                return Ok(());
-            }
+        if let Some(plain) = self.as_it_stands(text) {
+            canonical.push_str(plain);
+            return Ok(());
         }
-        self.convert_shifted(parts, whole_digits, canonical)
+        let parts = Parts::read(text).ok_or(FaultClass::WrongType)?;
+        self.convert_shifted(parts, self.whole_digits(), canonical)
+    }
+
+    /// Returns the canonical text of a number that need not be written anew, as nearly all are: it fits, has no
+    /// exponent, and at most loses idle zeros at its end. `None` says nothing about the number.
+    pub(super) fn as_it_stands(self, text: &str) -> Option<&str> {
+        let parts = Parts::read(text)?;
+        let fraction = without_trailing_zeros(parts.fraction);
+        let whole = if parts.whole == b"0" { &[][..] } else { parts.whole };
+        let fits = whole.len() <= self.whole_digits() && fraction.len() <= usize::from(self.scale);
+        let negative_zero = parts.negative && whole.is_empty() && fraction.is_empty();
+        if parts.exponent != 0 || !fits || negative_zero {
+            return None;
+        }
+        let point_at = usize::from(parts.negative) + parts.whole.len();
+        match fraction.len() {
+            0 => text.get(..point_at),
+            digits => text.get(..point_at + 1 + digits),
+        }
+    }
+
+    fn whole_digits(self) -> usize {
+        usize::from(self.precision.saturating_sub(self.scale))
     }
 
     /// The general case: an exponent, or digits that do not fit as they stand.

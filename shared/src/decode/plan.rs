@@ -120,6 +120,14 @@ impl Plan {
             record: Trie::new(),
             item: data_type.rows.as_ref().map(|_| Trie::new()),
         };
+        let id = builder.field(&Field {
+            root: Root::Record,
+            pointer: data_type.id.clone(),
+        })?;
+        let id = FieldPlan {
+            pointer: text(&data_type.id),
+            ..id
+        };
         let rows = match &data_type.rows {
             Some(pointer) => {
                 let shown = builder.shown(pointer, "")?;
@@ -130,14 +138,6 @@ impl Plan {
                 })
             }
             None => None,
-        };
-        let id = builder.field(&Field {
-            root: Root::Record,
-            pointer: data_type.id.clone(),
-        })?;
-        let id = FieldPlan {
-            pointer: text(&data_type.id),
-            ..id
         };
         let columns = (0..)
             .zip(&data_type.columns)

@@ -42,18 +42,23 @@ impl Moment {
             return None;
         }
         let microseconds = i64::try_from(utc.duration_since(EPOCH).as_micros()).ok()?;
+        let (year, fraction) = (utc.year().unsigned_abs(), utc.subsec_nanosecond().unsigned_abs() / 1000);
+        let fraction = [fraction / 10_000, fraction / 100 % 100, fraction % 100].map(|part| part as u8);
         let mut text = *b"0000-00-00 00:00:00.000000";
-        let fraction = utc.subsec_nanosecond().unsigned_abs() / 1000;
-        for (place, width, number) in [
-            (0, 4, u32::from(utc.year().unsigned_abs())),
-            (5, 2, u32::from(utc.month().unsigned_abs())),
-            (8, 2, u32::from(utc.day().unsigned_abs())),
-            (11, 2, u32::from(utc.hour().unsigned_abs())),
-            (14, 2, u32::from(utc.minute().unsigned_abs())),
-            (17, 2, u32::from(utc.second().unsigned_abs())),
-            (20, 6, fraction),
+        for (place, number) in [
+            (0, (year / 100) as u8),
+            (2, (year % 100) as u8),
+            (5, utc.month().unsigned_abs()),
+            (8, utc.day().unsigned_abs()),
+            (11, utc.hour().unsigned_abs()),
+            (14, utc.minute().unsigned_abs()),
+            (17, utc.second().unsigned_abs()),
+            (20, fraction[0]),
+            (22, fraction[1]),
+            (24, fraction[2]),
         ] {
-            write_digits(&mut text[place..place + width], number);
+            text[place] = b'0' + number / 10;
+            text[place + 1] = b'0' + number % 10;
         }
         let length = if digits == 0 {
             19
@@ -68,14 +73,10 @@ impl Moment {
     }
 }
 
-const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+/// How many nanoseconds the last of so many fractional digits stands for.
+const NANOSECONDS: [i32; 7] = [0, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000];
 
-fn write_digits(target: &mut [u8], mut number: u32) {
-    for digit in target.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-    }
-}
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// Tells whether a text is a day of the calendar, `YYYY-MM-DD`, from year 1 on.
 pub(super) fn is_date(text: &str) -> bool {
@@ -135,11 +136,10 @@ impl DateTimeType {
         if !self.cut && beyond.iter().any(|&digit| digit != b'0') {
             return Err("no more fractional digits than declared");
         }
-        let kept = kept.iter().chain(std::iter::repeat(&b'0')).take(9);
-        Ok((
-            kept.fold(0, |nanoseconds, digit| nanoseconds * 10 + i32::from(digit - b'0')),
-            rest,
-        ))
+        let number = kept
+            .iter()
+            .fold(0, |number, digit| number * 10 + i32::from(digit - b'0'));
+        Ok((number * NANOSECONDS[kept.len()], rest))
     }
 }
 

@@ -24,8 +24,11 @@ pub(super) struct Node {
     pub(super) slot: Option<SlotId>,
     /// The slot that tells what became of `rows`, when its pointer ends here.
     pub(super) rows: Option<SlotId>,
-    /// Members (or elements) that pointers go on to, by name.
+    /// Members (or elements) that pointers go on to, in the order of insertion: producers often write fields in the
+    /// order of the catalog.
     pub(super) children: Vec<Child>,
+    /// The places of the children, by name.
+    by_name: Vec<usize>,
     /// The slots strictly below this value, and that of `rows`.
     pub(super) below: Vec<SlotId>,
 }
@@ -34,6 +37,8 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Child {
     name: Box<str>,
+    /// The name as most producers write it, with its quotes and the colon.
+    pub(super) quoted: Box<[u8]>,
     /// The name as an array index, in the only form that RFC 6901 allows.
     index: Option<usize>,
     /// Where the step leads.
@@ -85,17 +90,20 @@ impl Trie {
         let mut path = Vec::with_capacity(pointer.0.len());
         for name in &pointer.0 {
             path.push(node);
-            let children = &self.nodes[node.0].children;
-            node = match children.binary_search_by(|child| (*child.name).cmp(name)) {
-                Ok(place) => children[place].node,
+            let new = NodeId(self.nodes.len());
+            let above = &mut self.nodes[node.0];
+            node = match above.search(name) {
+                Ok(place) => above.children[place].node,
                 Err(place) => {
-                    let new = NodeId(self.nodes.len());
-                    let child = Child {
+                    above.by_name.insert(place, above.children.len());
+                    above.children.push(Child {
                         name: name.as_str().into(),
+                        quoted: format!("{}:", serde_json::Value::from(name.as_str()))
+                            .into_bytes()
+                            .into(),
                         index: array_index(name),
                         node: new,
-                    };
-                    self.nodes[node.0].children.insert(place, child);
+                    });
                     self.nodes.push(Node::default());
                     new
                 }
@@ -115,13 +123,20 @@ impl Trie {
 }
 
 impl Node {
-    /// Finds a member by name. `hint` is where it probably stands: producers write fields in one order.
-    pub(super) fn child(&self, name: &str, hint: usize) -> Option<usize> {
-        match self.children.get(hint) {
-            Some(child) if *child.name == *name => Some(hint),
-            _ if self.children.len() <= 8 => self.children.iter().position(|child| *child.name == *name),
-            _ => self.children.binary_search_by(|child| (*child.name).cmp(name)).ok(),
+    /// Finds a member by name; returns its place among the children.
+    pub(super) fn child(&self, name: &str) -> Option<usize> {
+        if self.children.len() <= 8 {
+            return self.children.iter().position(|child| *child.name == *name);
         }
+        self.search(name).ok()
+    }
+
+    /// Finds a child by name, or else its place in `by_name`.
+    fn search(&self, name: &str) -> Result<usize, usize> {
+        let found = self
+            .by_name
+            .binary_search_by(|&child| (*self.children[child].name).cmp(name));
+        found.map(|place| self.by_name[place])
     }
 
     /// Finds an array element by its index.
@@ -168,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_with_any_hint() {
+    fn members_are_found_by_name() {
         let mut trie = Trie::new();
         let names: Vec<_> = (0..20).map(|number| format!("name{number}")).collect();
         for name in &names {
@@ -176,12 +191,10 @@ mod tests {
         }
         let root = trie.node(Trie::ROOT);
         for name in &names {
-            for hint in [0, 7, 99] {
-                let place = root.child(name, hint).expect("it was inserted");
-                assert_eq!(*root.children[place].name, **name);
-            }
+            let place = root.child(name).expect("it was inserted");
+            assert_eq!(*root.children[place].name, **name);
         }
-        assert_eq!(root.child("other", 0), None);
+        assert_eq!(root.child("other"), None);
     }
 
     #[test]

@@ -41,10 +41,15 @@ impl Mismatch {
     }
 
     /// Makes the fault: which field, what stands there, what would be right.
-    pub(super) fn into_fault(self, pointer: &str, raw: &str) -> Fault {
+    pub(super) fn into_fault(self, pointer: &str, raw: Raw<'_>) -> Fault {
         Fault::new(
             self.class,
-            format!("{} is {}; expected {}", Shown(pointer), Excerpt(raw), self.expected),
+            format!(
+                "{} is {}; expected {}",
+                Shown(pointer),
+                Excerpt(raw.text),
+                self.expected
+            ),
         )
     }
 }
@@ -52,7 +57,7 @@ impl Mismatch {
 impl ValueType {
     /// Converts a value that is not null and pushes its cell; nothing is pushed when it does not fit.
     /// `scratch` is memory to reuse.
-    pub(super) fn push(&self, raw: &str, scratch: &mut String, cells: &mut CellWriter) -> Result<(), Mismatch> {
+    pub(super) fn push(&self, raw: Raw<'_>, scratch: &mut String, cells: &mut CellWriter) -> Result<(), Mismatch> {
         match self {
             Self::String { max_characters } => {
                 let text = string(raw)?;
@@ -66,19 +71,23 @@ impl ValueType {
                 cells.push(Cell::Text(&text));
             }
             Self::Int => {
-                let value = integer(raw)?;
+                let value = integer(raw.text)?;
                 if i32::try_from(value).is_err() {
                     return Err(Mismatch::new(FaultClass::OutOfRange, "an integer of 32 bits"));
                 }
                 cells.push(Cell::Int(value));
             }
-            Self::BigInt => cells.push(Cell::Int(integer(raw)?)),
+            Self::BigInt => cells.push(Cell::Int(integer(raw.text)?)),
             Self::Decimal(decimal) => {
-                let text = if Kind::of(raw) == Kind::String {
+                let text = if Kind::of(raw.text) == Kind::String {
                     string(raw)?
                 } else {
-                    Cow::Borrowed(raw)
+                    Cow::Borrowed(raw.text)
                 };
+                if let Some(plain) = decimal.as_it_stands(&text) {
+                    cells.push(Cell::Text(plain));
+                    return Ok(());
+                }
                 decimal.convert(&text, scratch).map_err(|class| {
                     let (precision, scale) = (decimal.precision, decimal.scale);
                     Mismatch::new(
@@ -101,26 +110,34 @@ impl ValueType {
                     .map_err(|expected| Mismatch::new(FaultClass::BadTime, expected))?;
                 cells.push(Cell::Text(moment.as_str()));
             }
-            Self::Bool => match raw {
+            Self::Bool => match raw.text {
                 "true" => cells.push(Cell::Int(1)),
                 "false" => cells.push(Cell::Int(0)),
                 _ => return Err(Mismatch::new(FaultClass::WrongType, "true or false")),
             },
-            Self::Json => cells.push(Cell::Text(raw)),
+            Self::Json => cells.push(Cell::Text(raw.text)),
         }
         Ok(())
     }
 }
 
+/// The text of a JSON value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Raw<'p> {
+    pub(super) text: &'p str,
+    /// It is a string without escapes.
+    plain: bool,
+}
+
 /// Reads a JSON string, borrowed when it has no escapes.
-pub(super) fn string(raw: &str) -> Result<Cow<'_, str>, Mismatch> {
-    let Some(inside) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Err(Mismatch::new(FaultClass::WrongType, "a string"));
-    };
-    if memchr::memchr(b'\\', inside.as_bytes()).is_none() {
-        return Ok(Cow::Borrowed(inside));
+pub(super) fn string(raw: Raw<'_>) -> Result<Cow<'_, str>, Mismatch> {
+    if raw.plain {
+        return Ok(Cow::Borrowed(&raw.text[1..raw.text.len() - 1]));
     }
-    match serde_json::from_str(raw) {
+    if Kind::of(raw.text) != Kind::String {
+        return Err(Mismatch::new(FaultClass::WrongType, "a string"));
+    }
+    match serde_json::from_str(raw.text) {
         Ok(text) => Ok(Cow::Owned(text)),
         Err(_) => Err(Mismatch::new(FaultClass::NotJson, "a string with valid escapes")),
     }
@@ -144,7 +161,7 @@ pub(super) enum Named<'p> {
     /// Missing, or null.
     Nothing,
     /// Its raw text.
-    Raw(&'p str),
+    Raw(Raw<'p>),
 }
 
 /// Resolves what stands at a pointer; a field that is doubled or out of reach is a fault, also an optional one.
@@ -152,9 +169,9 @@ pub(super) fn named<'p>(slot: Slot, pointer: &str, payload: &'p str) -> Result<N
     let pointer = Shown(pointer);
     match slot {
         Slot::Absent => Ok(Named::Nothing),
-        Slot::At { start, end } => match payload.get(start as usize..end as usize) {
+        Slot::At { start, end, plain } => match payload.get(start as usize..end as usize) {
             None | Some("null") => Ok(Named::Nothing),
-            Some(raw) => Ok(Named::Raw(raw)),
+            Some(text) => Ok(Named::Raw(Raw { text, plain })),
         },
         Slot::Duplicate => {
             let message = format!("{pointer} stands twice; expected each named member once in its object");

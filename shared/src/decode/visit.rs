@@ -3,19 +3,14 @@
 //! Values are noted as their raw text, so numbers never pass through a float. Nothing is judged here except JSON
 //! itself: what is missing, doubled or out of reach is noted too and becomes a fault only where a column needs it.
 
-mod rows;
 mod slot;
 
-use std::fmt;
-
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use self::rows::Rows;
 pub(super) use self::slot::{Kind, Slot};
+use super::scan::{NotJson, Scanner};
 use super::trie::{Node, NodeId, SlotId, Trie};
-use crate::fault::{Fault, FaultClass};
+use crate::fault::Fault;
 
 /// What the visit found: the record's slots, then those of each item; memory is kept between records.
 #[derive(Debug, Default)]
@@ -46,9 +41,8 @@ impl Found {
 
     /// Visits a whole payload.
     ///
-    /// A number beyond a float's range where a pointer goes on stops the first, quick pass, which lets `serde_json`
-    /// read such values. It is JSON all the same, so the second pass takes the text of each value before it looks
-    /// inside, and its word counts.
+    /// # Errors
+    /// When it is not JSON.
     pub(super) fn visit(
         &mut self,
         text: &str,
@@ -56,157 +50,89 @@ impl Found {
         item: Option<&Trie>,
         max_items: usize,
     ) -> Result<(), Fault> {
-        if self.pass(text, record, item, max_items, false).is_ok() {
-            return Ok(());
-        }
-        self.pass(text, record, item, max_items, true)
-            .map_err(|error| Fault::new(FaultClass::NotJson, format!("the payload is not JSON: {error}")))
-    }
-
-    fn pass(
-        &mut self,
-        text: &str,
-        record: &Trie,
-        item: Option<&Trie>,
-        max_items: usize,
-        raw_first: bool,
-    ) -> Result<(), serde_json::Error> {
         self.slots.clear();
         self.slots.resize(record.slots(), Slot::Absent);
         (self.record_slots, self.item_slots) = (record.slots(), item.map_or(0, Trie::slots));
         (self.items, self.too_many) = (0, false);
         let mut walk = Walk {
             found: self,
-            text_start: text.as_ptr() as usize,
+            json: Scanner::new(text),
             item,
             max_items,
-            raw_first,
         };
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        Value {
-            walk: &mut walk,
-            trie: record,
-            node: Trie::ROOT,
-            base: 0,
-        }
-        .deserialize(&mut deserializer)?;
-        deserializer.end()
+        let root = Root { trie: record, base: 0 };
+        walk.value(root, Trie::ROOT)
+            .and_then(|()| walk.json.end())
+            .map_err(|error| error.into_fault(text))
     }
+}
+
+/// The record, or an item.
+#[derive(Clone, Copy)]
+struct Root<'w> {
+    trie: &'w Trie,
+    /// Where its slots begin.
+    base: usize,
 }
 
 struct Walk<'w> {
     found: &'w mut Found,
-    text_start: usize,
+    json: Scanner<'w>,
     item: Option<&'w Trie>,
     max_items: usize,
-    raw_first: bool,
 }
 
-/// A value that pointers name or pass through; also the visitor of its inside.
-struct Value<'a, 'w> {
-    walk: &'a mut Walk<'w>,
-    trie: &'w Trie,
-    node: NodeId,
-    /// Where the slots of this record or item begin.
-    base: usize,
-}
-
-impl<'w> Value<'_, 'w> {
-    fn node(&self) -> &'w Node {
-        self.trie.node(self.node)
-    }
-
-    fn note(&mut self, slot: SlotId, what: Slot) {
-        self.walk.found.slots[self.base + slot.0] = what;
-    }
-
-    /// Notes that nothing below can be reached.
-    fn block<E>(mut self, kind: Kind) -> Result<(), E> {
-        for &slot in &self.node().below {
-            self.note(slot, Slot::Blocked(kind));
+impl<'w> Walk<'w> {
+    /// Passes a value that pointers name or pass through.
+    fn value(&mut self, root: Root<'w>, node: NodeId) -> Result<(), NotJson> {
+        let node = root.trie.node(node);
+        let kind = self.json.kind()?;
+        let start = self.json.at();
+        let mut plain = false;
+        match kind {
+            Kind::Object | Kind::Array if node.below.is_empty() => self.json.skip_nested()?,
+            Kind::Object | Kind::Array => {
+                if let Some(slot) = node.rows {
+                    self.rows(root, slot, kind)?;
+                }
+                if !node.children.is_empty() {
+                    self.json.go_back(start);
+                    match kind {
+                        Kind::Object => self.members(root, node)?,
+                        _ => self.elements(root, node)?,
+                    }
+                }
+            }
+            _ => {
+                plain = self.json.scalar(kind)?;
+                if kind != Kind::Null {
+                    self.note(root, &node.below, Slot::Blocked(kind));
+                }
+            }
+        }
+        if let Some(slot) = node.slot {
+            // A payload has less than 4 GiB, `check` sees to it.
+            let (start, end) = (start as u32, self.json.at() as u32);
+            self.note(root, &[slot], Slot::At { start, end, plain });
         }
         Ok(())
     }
 
-    fn child(&mut self, node: NodeId) -> Value<'_, 'w> {
-        Value {
-            walk: self.walk,
-            trie: self.trie,
-            node,
-            base: self.base,
-        }
-    }
-
-    /// Notes that a member stands twice.
-    fn double(&mut self, node: NodeId) {
-        let node = self.trie.node(node);
-        for &slot in node.slot.iter().chain(&node.below) {
-            self.note(slot, Slot::Duplicate);
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Value<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(mut self, deserializer: D) -> Result<(), D::Error> {
-        let node = self.node();
-        let both = node.rows.is_some() && !node.children.is_empty();
-        if node.slot.is_none() && !both && !self.walk.raw_first {
-            return match node.rows {
-                Some(slot) => deserializer.deserialize_any(Rows { value: self, slot }),
-                None => deserializer.deserialize_any(self),
-            };
-        }
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        if let Some(slot) = node.slot {
-            let start = raw.as_ptr() as usize - self.walk.text_start;
-            let place = |offset| u32::try_from(offset).map_err(|_| D::Error::custom("a payload beyond 4 GiB"));
-            let (start, end) = (place(start)?, place(start + raw.len())?);
-            self.note(slot, Slot::At { start, end });
-        }
-        if node.below.is_empty() {
-            return Ok(());
-        }
-        match Kind::of(raw) {
-            Kind::Null => Ok(()),
-            Kind::Object | Kind::Array => {
-                let inside = || serde_json::Deserializer::from_str(raw);
-                if let Some(slot) = node.rows {
-                    let value = Value {
-                        walk: self.walk,
-                        trie: self.trie,
-                        node: self.node,
-                        base: self.base,
-                    };
-                    inside()
-                        .deserialize_any(Rows { value, slot })
-                        .map_err(D::Error::custom)?;
-                }
-                if node.children.is_empty() {
-                    return Ok(());
-                }
-                inside().deserialize_any(self).map_err(D::Error::custom)
-            }
-            other => self.block(other),
-        }
-    }
-}
-
-impl<'de> Visitor<'de> for Value<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let node = self.node();
-        let mut seen: SmallVec<[u64; 2]> = SmallVec::from_elem(0, node.children.len().div_ceil(64));
+    /// Passes an object and looks at the members that pointers go on to.
+    fn members(&mut self, root: Root<'w>, node: &'w Node) -> Result<(), NotJson> {
+        let mut seen: SmallVec<[u64; 1]> = SmallVec::from_elem(0, node.children.len().div_ceil(64));
+        // Where the next member probably stands among the named ones.
         let mut hint = 0;
-        while let Some(place) = map.next_key_seed(Name { node, hint })? {
+        self.json.enter();
+        let mut first = true;
+        while self.json.more(first, b'}')? {
+            first = false;
+            let place = match node.children.get(hint) {
+                Some(child) if self.json.take_name(&child.quoted) => Some(hint),
+                _ => node.child(&self.json.name()?),
+            };
             let Some(place) = place else {
-                map.next_value::<IgnoredAny>()?;
+                self.json.skip()?;
                 continue;
             };
             let child = node.children[place].node;
@@ -214,97 +140,70 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
             if seen[word] & bit == 0 {
                 seen[word] |= bit;
                 hint = place + 1;
-                map.next_value_seed(self.child(child))?;
+                self.value(root, child)?;
             } else {
-                map.next_value::<IgnoredAny>()?;
-                self.double(child);
+                self.json.skip()?;
+                self.note_whole(root, child, Slot::Duplicate);
             }
         }
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-        let node = self.node();
-        if !node.has_elements() {
-            while elements.next_element::<IgnoredAny>()?.is_some() {}
-            // The slot of `rows` is this value's own business.
-            for child in &node.children {
-                self.child(child.node).block_whole();
-            }
-            return Ok(());
-        }
+    /// Passes an array and looks at the elements that pointers go on to.
+    fn elements(&mut self, root: Root<'w>, node: &'w Node) -> Result<(), NotJson> {
         for child in node.children.iter().filter(|child| !child.is_element()) {
-            self.child(child.node).block_whole();
+            self.note_whole(root, child.node, Slot::Blocked(Kind::Array));
         }
+        if !node.has_elements() {
+            return self.json.skip();
+        }
+        self.json.enter();
         for index in 0.. {
-            let more = match node.element(index) {
-                Some(child) => elements.next_element_seed(self.child(child.node))?,
-                None => elements.next_element::<IgnoredAny>()?.map(|_| ()),
-            };
-            if more.is_none() {
+            if !self.json.more(index == 0, b']')? {
                 break;
             }
+            match node.element(index) {
+                Some(child) => self.value(root, child.node)?,
+                None => self.json.skip()?,
+            }
         }
         Ok(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        self.block(Kind::Boolean)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.block(Kind::Number)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        self.block(Kind::Number)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.block(Kind::Number)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        self.block(Kind::String)
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
+    /// Passes the value that `rows` points to, an array or an object: each element is a root of its own.
+    fn rows(&mut self, root: Root<'w>, slot: SlotId, kind: Kind) -> Result<(), NotJson> {
+        let (Kind::Array, Some(trie)) = (kind, self.item) else {
+            self.note(root, &[slot], Slot::Blocked(kind));
+            return self.json.skip();
+        };
+        self.note(root, &[slot], Slot::Rows);
+        self.json.enter();
+        let mut first = true;
+        while self.json.more(first, b']')? {
+            first = false;
+            if self.found.items == self.max_items {
+                self.found.too_many = true;
+                self.json.skip()?;
+                continue;
+            }
+            let base = self.found.slots.len();
+            self.found.slots.resize(base + trie.slots(), Slot::Absent);
+            self.value(Root { trie, base }, Trie::ROOT)?;
+            self.found.items += 1;
+        }
         Ok(())
     }
-}
 
-impl Value<'_, '_> {
-    /// Notes that neither this value nor anything below can be reached, because an array stands above.
-    fn block_whole(mut self) {
-        let node = self.node();
-        for &slot in node.slot.iter().chain(&node.below) {
-            self.note(slot, Slot::Blocked(Kind::Array));
+    fn note(&mut self, root: Root<'_>, slots: &[SlotId], what: Slot) {
+        for slot in slots {
+            self.found.slots[root.base + slot.0] = what;
         }
     }
-}
 
-/// A member's name, to be found among the named ones.
-struct Name<'n> {
-    node: &'n Node,
-    hint: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a member's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.node.child(name, self.hint))
+    /// Notes what became of a value and of all below it.
+    fn note_whole(&mut self, root: Root<'_>, node: NodeId, what: Slot) {
+        let node = root.trie.node(node);
+        self.note(root, node.slot.as_slice(), what);
+        self.note(root, &node.below, what);
     }
 }

@@ -13,6 +13,9 @@ use super::Value;
 use crate::catalog::Lookup;
 use crate::clock::Clock;
 
+/// A reader's own memory of an entry lasts no longer than this.
+const LONGEST_HOLD: Duration = Duration::from_secs(1);
+
 /// How long entries count.
 #[derive(Clone, Copy, Debug)]
 struct Ages {
@@ -67,6 +70,8 @@ struct Entry {
 /// What the cache says to a key.
 pub(super) struct Found {
     pub(super) value: Value,
+    /// It is not due for a refresh yet.
+    pub(super) fresh: bool,
     /// The caller is the one who has to ask for a refresh.
     pub(super) ask_refresh: bool,
 }
@@ -90,7 +95,8 @@ impl Cache {
     pub(super) fn get(&self, key: &str) -> Option<Found> {
         let entry = self.entries.get(key)?;
         let age = self.clock.monotonic().saturating_sub(entry.loaded_at);
-        let ask_refresh = match self.ages.judge(entry.value.is_some(), age) {
+        let freshness = self.ages.judge(entry.value.is_some(), age);
+        let ask_refresh = match freshness {
             Freshness::Fresh => false,
             Freshness::Due => {
                 // The load comes first because it does not write to a line that all readers share.
@@ -100,6 +106,7 @@ impl Cache {
         };
         Some(Found {
             value: entry.value.clone(),
+            fresh: freshness == Freshness::Fresh,
             ask_refresh,
         })
     }
@@ -132,6 +139,12 @@ impl Cache {
         for (key, _) in &self.entries {
             self.entries.invalidate(&*key);
         }
+    }
+
+    /// Returns how long a reader may remember a fresh value: then it is served before its `ttl` only, and its
+    /// refresh is asked for at most this late.
+    pub(super) fn hold(&self) -> Duration {
+        LONGEST_HOLD.min(self.ages.ttl.saturating_sub(self.ages.refresh_after))
     }
 
     /// Returns the time that loads are dated with.

@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::cache::Found;
 use super::flight::{Departure, Landing, Loaded};
 use super::query::MOST_KEYS;
 use super::{Error, Table, Value};
@@ -17,6 +18,11 @@ use crate::telemetry::chain;
 
 impl Table {
     pub(super) fn peek(&self, key: &str) -> Option<Value> {
+        self.find(key).map(|found| found.value)
+    }
+
+    /// Asks the cache for a key, counts the answer, and has the key refreshed when that is due.
+    pub(super) fn find(&self, key: &str) -> Option<Found> {
         let Some(found) = self.cache.get(key) else {
             self.metrics.misses.increment(1);
             return None;
@@ -25,7 +31,7 @@ impl Table {
         if found.ask_refresh && !self.refreshes.push(key) {
             self.cache.refresh_failed(key);
         }
-        Some(found.value)
+        Some(found)
     }
 
     pub(super) async fn resolve(self: &Arc<Self>, keys: &[&str]) -> Result<Vec<Value>, Error> {

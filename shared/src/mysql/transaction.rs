@@ -93,7 +93,7 @@ impl Database {
             metrics::counter!("reprise_mysql_transaction_retries_total", "name" => name, "class" => class.as_str())
                 .increment(1);
             tracing::debug!(transaction = name, class = class.as_str(), "transaction is tried again");
-            tokio::time::sleep(waits.next()).await;
+            tokio::time::sleep(waits.next_wait()).await;
         };
         let result = if outcome.is_ok() { "committed" } else { "failed" };
         metrics::histogram!("reprise_mysql_transaction_seconds", "name" => name, "result" => result)

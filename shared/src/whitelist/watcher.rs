@@ -99,7 +99,7 @@ impl Watcher {
     }
 
     fn next_backoff(&mut self) -> Duration {
-        self.waits.next().min(self.config.poll)
+        self.waits.next_wait().min(self.config.poll)
     }
 
     /// Pings the subscription, since a black-holed one never closes, and opens one where there is none.

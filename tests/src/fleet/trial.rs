@@ -42,6 +42,19 @@ pub async fn endpoints_with(replace: impl FnOnce(&mut Endpoints)) -> Result<Endp
 }
 
 impl Fleet {
+    /// Checks what must hold after any trial with an empty whitelist: tables as the oracle has them, coverage without
+    /// a hole, and the sums of every worker that runs.
+    pub async fn check_trial(&mut self, config: &FeedConfig) -> Result<()> {
+        self.check_all(config, Vec::new()).await?;
+        self.check_coverage_is_whole().await?;
+        for number in 0..self.workers.len() {
+            if self.workers[number].pid().is_some() {
+                self.check_accounting(number).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that a worker kept its partitions all the while.
     pub fn check_kept_partitions(&self, number: usize) -> Result<()> {
         ensure!(

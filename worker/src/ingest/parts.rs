@@ -27,7 +27,7 @@ use crate::decode_stage::{Plans, Stage};
 use crate::lanes::{self, Lane, Lanes};
 use crate::misses::Resolver;
 use crate::progress::tick::{self, Backlog, Progress};
-use crate::source::admission::Admission;
+use crate::source::admission::{Admission, Judge};
 use crate::source::intake::Intake;
 use crate::source::matching::TopicPlan;
 use crate::source::missing_topics::MissingTopics;
@@ -259,13 +259,15 @@ impl Start<'_> {
         let (admission_queue, events) = mpsc::channel(REQUESTS);
         let (finishes, finish_queue) = mpsc::channel(16);
         let admission = Admission {
-            calls: calls("admission")?,
+            judge: Judge {
+                calls: calls("admission")?,
+                database: self.ready.database.clone(),
+                start_at: self.config.ingest.start_at,
+            },
             pool: self.ready.database.pool().clone(),
-            database: self.ready.database.clone(),
             partitions: self.partitions.clone(),
             types: self.types.clone(),
             catalog: Arc::clone(&self.catalog),
-            start_at: self.config.ingest.start_at,
             commands: commands.clone(),
         };
         task(

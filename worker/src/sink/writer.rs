@@ -275,7 +275,7 @@ impl Writer {
         shutdown: &CancellationToken,
     ) -> Result<(), Abandoned> {
         self.metrics.retried(class, self.age(tries));
-        let delay = tries.waits.next();
+        let delay = tries.waits.next_wait();
         tokio::select! {
             biased;
             () = shutdown.cancelled() => Err(Abandoned),

@@ -90,10 +90,13 @@ impl Builder {
     /// Keeps a record for decoding; decode counts it. A payload above `max_payload` bytes is cut there.
     pub fn keep(&mut self, data_type: Option<TypeIndex>, record: Delivered<'_>, audit_only: bool, max_payload: usize) {
         self.delivered(record.offset);
+        let payload_size = record.payload.map_or(0, <[u8]>::len);
         if self.kept.is_empty() {
             self.kept.reserve(MAX_RECORDS);
+            // Records of one topic are about as long as each other; growing step by step would copy them again.
+            let size = record.key.map_or(0, <[u8]>::len) + payload_size + record.headers.len();
+            self.data.reserve((MAX_RECORDS * size).min(MAX_BYTES / 8));
         }
-        let payload_size = record.payload.map_or(0, <[u8]>::len);
         let key = record.key.map(|key| append(&mut self.data, key));
         let payload = record
             .payload

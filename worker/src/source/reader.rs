@@ -162,18 +162,20 @@ impl Reader {
             let idle = self.poll_many()?;
             self.seal_aged()?;
             if idle {
-                self.poll(POLL_WAIT)?;
+                let consumer = Arc::clone(&self.consumer);
+                self.poll(&consumer, POLL_WAIT)?;
             }
         }
     }
 
     /// Polls what is ready, up to the next chores. Returns whether nothing more was ready.
     fn poll_many(&mut self) -> Result<bool, Error> {
+        let consumer = Arc::clone(&self.consumer);
         for _ in 0..RECORDS_BETWEEN_CHORES {
             if self.gate.is_held() || self.wiring.budget.is_full() {
                 return Ok(self.gate.is_held());
             }
-            if !self.poll(Duration::ZERO)? {
+            if !self.poll(&consumer, Duration::ZERO)? {
                 return Ok(true);
             }
         }
@@ -181,8 +183,7 @@ impl Reader {
     }
 
     /// Polls once. Returns whether there was a record.
-    fn poll(&mut self, wait: Duration) -> Result<bool, Error> {
-        let consumer = Arc::clone(&self.consumer);
+    fn poll(&mut self, consumer: &LiveConsumer, wait: Duration) -> Result<bool, Error> {
         match consumer.poll(wait) {
             Some(Ok(message)) => {
                 self.take(&message)?;

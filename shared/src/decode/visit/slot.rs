@@ -11,8 +11,8 @@ pub(in crate::decode) enum Slot {
     Duplicate,
     /// Something above it is of a kind that has no members (or the value of `rows` is no array).
     Blocked(Kind),
-    /// A value, by its place in the payload.
-    At { start: u32, end: u32 },
+    /// A value, by its place in the payload. `plain`: it is a string without escapes.
+    At { start: u32, end: u32, plain: bool },
     /// The array of `rows` was visited.
     Rows,
 }
@@ -31,13 +31,21 @@ pub(in crate::decode) enum Kind {
 impl Kind {
     /// Tells the kind of a value by its text, which is JSON.
     pub(in crate::decode) fn of(raw: &str) -> Self {
-        match raw.as_bytes().first() {
-            Some(b'{') => Self::Object,
-            Some(b'[') => Self::Array,
-            Some(b'"') => Self::String,
-            Some(b't' | b'f') => Self::Boolean,
-            Some(b'n') => Self::Null,
-            _ => Self::Number,
+        let first = raw.as_bytes().first().copied();
+        first.and_then(Self::by_first_byte).unwrap_or(Self::Number)
+    }
+
+    /// Tells the kind of the value that begins with this byte; `None` when no value does.
+    #[inline]
+    pub(in crate::decode) fn by_first_byte(first: u8) -> Option<Self> {
+        match first {
+            b'{' => Some(Self::Object),
+            b'[' => Some(Self::Array),
+            b'"' => Some(Self::String),
+            b't' | b'f' => Some(Self::Boolean),
+            b'n' => Some(Self::Null),
+            b'-' | b'0'..=b'9' => Some(Self::Number),
+            _ => None,
         }
     }
 }
