@@ -205,8 +205,9 @@ async fn serve_until(
             return Ok(());
         }
     }
-    schema.ready();
+    // Ready last: who waits for readiness may ask for health next.
     set_health(health, ServingStatus::Serving).await;
+    schema.ready();
     shutdown.cancelled().await;
     Ok(())
 }
