@@ -7,7 +7,7 @@ use crate::b1::Table;
 use crate::ceiling::Rows;
 use crate::ground::Ground;
 use crate::results::Figure;
-use crate::{b1, b2, b7, b9, b10, b11, results};
+use crate::{b1, b2, b7, b9, b10, b11, b12, results};
 
 /// The arguments of `ingest`.
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,9 @@ pub async fn run(arguments: Arguments) -> Result<bool> {
     let mut figures: Vec<Figure> = Vec::new();
     if wants(&["B10"]) {
         figures.push(tokio::task::block_in_place(|| b10::measure(arguments.set_baseline))?);
+    }
+    if wants(&["B12"]) {
+        figures.push(tokio::task::block_in_place(b12::measure)?);
     }
     if wants(&["B1", "B2", "B7", "B9", "B11"]) {
         let mut ground = Ground::new(arguments.records).await?;

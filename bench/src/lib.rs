@@ -10,6 +10,7 @@ pub mod results;
 pub mod b1;
 pub mod b10;
 pub mod b11;
+pub mod b12;
 pub mod b2;
 pub mod b7;
 pub mod b9;

@@ -80,12 +80,25 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let bench = Bench::new(arguments.records)?;
     match arguments.step {
-        Step::Filter => bench.take(1),
+        Step::Filter => bench.take(FUNDS / 100),
         Step::Keep => bench.take(0),
         Step::Decode => bench.decode(),
         Step::Lane => bench.lane(),
         Step::Encode => bench.encode(),
     }
+}
+
+/// Returns how long the filter takes for each of two sizes of whitelist, in turns; so many pairs. The same
+/// funds pass, as many as the first size.
+pub fn filter_pairs(records: u64, sizes: [u32; 2], pairs: usize) -> Result<Vec<[Duration; 2]>> {
+    let (bench, clock) = (Bench::new(records)?, Clock::system());
+    let time = |ids| {
+        let mut intake = bench.intake(sizes[0], ids);
+        let begun = clock.monotonic();
+        black_box(intake());
+        clock.monotonic().saturating_sub(begun)
+    };
+    Ok((0..pairs).map(|_| sizes.map(time)).collect())
 }
 
 /// Callgrind collects what happens in here.
@@ -152,8 +165,9 @@ impl Bench {
         })
     }
 
-    /// Takes all records into chunks, with `share` in a hundred funds whitelisted; 0 is an empty list.
-    fn intake(&self, share: u32) -> impl FnMut() -> Vec<Arc<Chunk>> {
+    /// Takes all records into chunks, with so many of the feed's funds whitelisted, and so many ids in all; 0 is an
+    /// empty list.
+    fn intake(&self, funds: u32, ids: u32) -> impl FnMut() -> Vec<Arc<Chunk>> {
         let names: Vec<String> = self
             .catalog
             .data_types
@@ -164,8 +178,9 @@ impl Bench {
             version: Version(1),
             change_id: ChangeId::new("bench"),
         });
-        let ids = (1..=FUNDS * share / 100).map(|number| Fund(number).performance_id());
-        content.list_mut(Scope::Global).extend(ids);
+        let ids = (1..=funds).chain(FUNDS + 1..).take(ids as usize);
+        let list = content.list_mut(Scope::Global);
+        list.extend(ids.map(|number| Fund(number).performance_id()));
         let whitelist = Arc::new(Snapshot::new(&names, content));
         let mut intake = Intake::new(self.types.clone(), Limits::default().max_payload);
         let mut open = Open {
@@ -206,8 +221,8 @@ impl Bench {
         }
     }
 
-    fn take(&self, share: u32) -> Result<()> {
-        let mut intake = self.intake(share);
+    fn take(&self, ids: u32) -> Result<()> {
+        let mut intake = self.intake(ids, ids);
         black_box(measured(&mut intake));
         Ok(())
     }
@@ -254,13 +269,13 @@ impl Bench {
     }
 
     fn decode(&self) -> Result<()> {
-        let chunks = self.intake(0)();
+        let chunks = self.intake(0, 0)();
         black_box(measured(&mut self.rows(&chunks)));
         Ok(())
     }
 
     fn lane(&self) -> Result<()> {
-        let mut rows = self.rows(&self.intake(0)())();
+        let mut rows = self.rows(&self.intake(0, 0)())();
         // The lanes are not run, so the same rows go into batches a second time, as a lane would put them there.
         let again: Vec<PendingRow> = rows
             .iter()
@@ -299,7 +314,7 @@ impl Bench {
     }
 
     fn encode(&self) -> Result<()> {
-        let rows = self.rows(&self.intake(0)())();
+        let rows = self.rows(&self.intake(0, 0)())();
         let upsert = Upsert::new(self.catalog.data_type(self.data_type));
         measured(&mut || {
             for batch in rows.chunks(BATCH) {

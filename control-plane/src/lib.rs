@@ -1,7 +1,20 @@
-//! reprise's control plane.
+//! reprise's control plane: what operators and services ask and change, over gRPC.
 //!
-//! In this version it is one command: [`migrate`] brings the database's schema to what this version's workers need.
-//! The gRPC services (jobs, whitelist, dead letters, schedules) are not part of it yet.
+//! Reading order: [`config`], [`run`] (the whole life of the server), [`serve`] (connections), [`guard`] (what a call
+//! passes before its service: limits, who it is, what it may), [`grpc`] (the services), and [`migrate`], the command
+//! that brings the database's schema to this version.
 
 pub mod config;
+pub mod run;
+pub mod serve;
+pub mod guard;
+pub mod grpc;
+pub mod fleet;
+pub mod metrics;
 pub mod migrate;
+pub mod command;
+pub mod audit;
+pub mod whitelist;
+mod reload;
+
+pub use run::{Error, Listeners, run};

@@ -108,6 +108,9 @@ pub struct Fleet {
     pub workers: Vec<Heartbeat>,
     /// Heartbeats that could not be read: another version of the program wrote them.
     pub unreadable: Vec<String>,
+    /// Workers whose heartbeat expired at most a minute ago and that did not leave in an orderly way: they died, hang
+    /// or cannot reach Redis.
+    pub silent: Vec<String>,
 }
 
 /// Sends and lists heartbeats.
@@ -172,6 +175,7 @@ impl Store {
         let mut fleet = Fleet {
             workers: Vec::new(),
             unreadable: Vec::new(),
+            silent: Vec::new(),
         };
         let mut latest = redis::cmd("ZREVRANGE");
         latest.arg(self.index()).arg(0).arg(Self::MAX_WORKERS - 1);
@@ -195,7 +199,7 @@ impl Store {
             match answer?.map(|text| serde_json::from_str(&text)) {
                 Some(Ok(heartbeat)) => fleet.workers.push(heartbeat),
                 Some(Err(_)) => fleet.unreadable.push(id),
-                None => {}
+                None => fleet.silent.push(id),
             }
         }
         Ok(fleet)

@@ -20,6 +20,7 @@ pub mod heartbeat;
 pub mod dead_letters;
 pub mod ingest_state;
 pub mod leases;
+pub mod lookup_changes;
 
 pub mod mysql;
 pub mod redis;
@@ -29,5 +30,6 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod health;
+pub mod signals;
 pub mod supervise;
 pub mod telemetry;

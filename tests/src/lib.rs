@@ -1,10 +1,11 @@
 //! The sandbox: real Kafka, MySQL and Redis, reprise's own binaries on top, and what tests need to use them.
 //!
-//! Reading order: [`wait`], then [`servers`] (real servers), [`cluster`] (reprise's own processes), [`env`](mod@env)
+//! Reading order: [`wait`], then [`servers`] (real servers), [`cluster`] (reprise's own processes), [`control`] (a control plane and its callers), [`env`](mod@env)
 //! (what a test stands on), [`feed`] (what upstream sends), [`oracle`] (what the tables must hold) and [`sandbox`] (the
 //! program behind `./dev`).
 
 pub mod cluster;
+pub mod control;
 pub mod env;
 pub mod feed;
 pub mod fleet;
@@ -13,3 +14,4 @@ pub mod sandbox;
 pub mod servers;
 pub mod sink;
 pub mod wait;
+pub mod whitelist;

@@ -136,7 +136,11 @@ fn funds() -> FeedConfig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_the_newest_version_wins_and_then_the_highest_position() -> Result<()> {
-    let mut fleet = Fleet::new("order-ties", Options::default()).await?;
+    let options = Options {
+        settings: vec![("lanes.writer.sample_every".to_owned(), "1".to_owned())],
+        ..Options::default()
+    };
+    let mut fleet = Fleet::new("order-ties", options).await?;
     fleet.seed(&funds()).await?;
     fleet.start_workers(1).await?;
     // One after the other, each in batches of its own: day 1 gets an older version later, day 2 an equal one in a
@@ -160,6 +164,13 @@ async fn i2_the_newest_version_wins_and_then_the_highest_position() -> Result<()
         fleet.caught_up(PATIENCE).await?;
     }
     ensure!(levels(&fleet).await? == [10, 20, 31, 41], "{:?}", levels(&fleet).await?);
+    let metrics = fleet.metrics(0).await?;
+    let stale = sum(&metrics, "reprise_sink_sampled_stale_rows_total", &[]);
+    let sampled = sum(&metrics, "reprise_sink_sampled_rows_total", &[]);
+    ensure!(
+        (stale, sampled) == (2.0, 8.0),
+        "{stale} of {sampled} sampled rows are stale"
+    );
     // Two rows of one key in one record: the newer version, then the later row.
     let records = vec![
         valuation(0, 1, &[(1, 31), (2, 30)]),

@@ -18,7 +18,6 @@ pub mod config;
 pub mod control;
 pub mod lookup_changes;
 pub mod misses;
-pub mod signals;
 pub mod types;
 
 mod metrics;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use reprise_shared::catalog::{Catalog, LookupIndex};
 use reprise_shared::enrich::Lookups;
-use reprise_shared::redis::{Event, Limit, Redis, Subscription};
+use reprise_shared::lookup_changes::Change;
+use reprise_shared::redis::{Event, Redis, Subscription};
 use reprise_shared::telemetry::chain;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,12 +20,6 @@ const QUEUE: usize = 1_024;
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// A lost subscription is opened again after this long.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Change {
-    lookup: String,
-    keys: Vec<String>,
-}
 
 /// Where lanes report committed keys. Cheap to clone; never blocks.
 #[derive(Clone, Debug)]
@@ -67,13 +61,9 @@ impl Reporter {
 }
 
 impl Exchange {
-    fn channel(&self) -> String {
-        format!("{}:lookup-changes", self.redis.prefix().as_str())
-    }
-
     /// Works until shutdown. Cancel-safe.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let channel = self.channel();
+        let channel = Change::channel(&self.redis);
         // Nothing is cached before the first subscription that could be stale because of a lost message.
         let mut first = true;
         while !shutdown.is_cancelled() {
@@ -89,13 +79,13 @@ impl Exchange {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = self.work(subscription.as_mut(), &channel) => {}
+                () = self.work(subscription.as_mut()) => {}
             }
         }
     }
 
     /// Publishes and listens until the subscription is lost, or for a moment when there is none.
-    async fn work(&mut self, mut subscription: Option<&mut Subscription>, channel: &str) {
+    async fn work(&mut self, mut subscription: Option<&mut Subscription>) {
         let until = tokio::time::Instant::now() + RECONNECT_AFTER;
         loop {
             let listen = async {
@@ -113,7 +103,7 @@ impl Exchange {
             };
             tokio::select! {
                 reported = self.reported.recv() => match reported {
-                    Some((lookup, keys)) => self.publish(channel, lookup, keys).await,
+                    Some((lookup, keys)) => self.publish(lookup, keys).await,
                     None => tokio::time::sleep(RECONNECT_AFTER).await,
                 },
                 event = listen => match event {
@@ -126,20 +116,14 @@ impl Exchange {
         }
     }
 
-    async fn publish(&self, channel: &str, lookup: LookupIndex, keys: Vec<String>) {
+    async fn publish(&self, lookup: LookupIndex, keys: Vec<String>) {
         self.lookups.invalidate(lookup, keys.iter().map(String::as_str));
         let change = Change {
             lookup: self.catalog.lookup(lookup).name.clone(),
             keys,
+            all: false,
         };
-        let message = serde_json::to_vec(&change).expect("names and keys are plain strings");
-        let mut command = redis::cmd("PUBLISH");
-        command.arg(channel).arg(message);
-        if let Err(error) = self
-            .redis
-            .query::<i64>("publish lookup changes", Limit::Ordinary, &command)
-            .await
-        {
+        if let Err(error) = change.publish(&self.redis).await {
             tracing::debug!(error = %chain(&error), "publish lookup changes");
         }
     }
@@ -153,8 +137,12 @@ impl Exchange {
                     .iter()
                     .position(|lookup| lookup.name == change.lookup)
                 {
-                    self.lookups
-                        .invalidate(LookupIndex(place), change.keys.iter().map(String::as_str));
+                    let lookup = LookupIndex(place);
+                    if change.all {
+                        self.lookups.invalidate_all(lookup);
+                    } else {
+                        self.lookups.invalidate(lookup, change.keys.iter().map(String::as_str));
+                    }
                 }
             }
             Err(error) => tracing::warn!(%error, "a lookup change that cannot be read is ignored"),

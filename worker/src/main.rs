@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use reprise_shared::config::{self, Flags, Sources};
-use reprise_shared::{catalog, telemetry};
+use reprise_shared::{catalog, signals, telemetry};
 use reprise_worker::config::Config;
-use reprise_worker::{ingest, signals};
+use reprise_worker::ingest;
 use tokio::net::TcpListener;
 
 #[global_allocator]

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod breaker;
 pub mod shared;
 pub mod statement;
+mod stale;
 pub mod writer;
 
 mod attempt;

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use sqlx::Row;
-use sqlx::mysql::MySqlPool;
+use sqlx::mysql::{MySqlPool, MySqlRow};
 
 use crate::position::{Offset, Partition, TopicName, TopicPartition};
 
@@ -124,17 +125,38 @@ pub async fn partition_stop(pool: &MySqlPool, partition: &TopicPartition) -> sql
     .bind(partition.partition.0)
     .fetch_optional(pool)
     .await?;
-    row.map(|row| {
-        let name: String = row.try_get("reason")?;
-        let unknown = || sqlx::Error::Decode(format!("{name} is not a reason to stop a partition").into());
-        let missing: (Option<u64>, Option<u64>) = (row.try_get("missing_from")?, row.try_get("missing_to")?);
-        Ok(PartitionStop {
-            reason: PartitionStopReason::parse(&name).ok_or_else(unknown)?,
-            detail: row.try_get("detail")?,
-            missing: missing.0.zip(missing.1).map(|(from, to)| (Offset(from), Offset(to))),
+    row.as_ref().map(read_stop).transpose()
+}
+
+/// Lists the stops of all partitions, by topic and number; at most `most`.
+pub async fn partition_stops(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<(TopicPartition, PartitionStop)>> {
+    let rows = sqlx::query(
+        "/* partition_stops */ SELECT topic, partition_number, reason, detail, missing_from, missing_to \
+         FROM partition_stops ORDER BY topic, partition_number LIMIT ?",
+    )
+    .bind(most)
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let partition = TopicPartition {
+                topic: TopicName::new(row.try_get::<String, _>("topic")?),
+                partition: Partition(row.try_get("partition_number")?),
+            };
+            Ok((partition, read_stop(row)?))
         })
+        .collect()
+}
+
+fn read_stop(row: &MySqlRow) -> sqlx::Result<PartitionStop> {
+    let name: String = row.try_get("reason")?;
+    let unknown = || sqlx::Error::Decode(format!("{name} is not a reason to stop a partition").into());
+    let missing: (Option<u64>, Option<u64>) = (row.try_get("missing_from")?, row.try_get("missing_to")?);
+    Ok(PartitionStop {
+        reason: PartitionStopReason::parse(&name).ok_or_else(unknown)?,
+        detail: row.try_get("detail")?,
+        missing: missing.0.zip(missing.1).map(|(from, to)| (Offset(from), Offset(to))),
     })
-    .transpose()
 }
 
 /// Removes the record of a stop: the partition is read again.
@@ -156,6 +178,10 @@ pub struct TypeState {
     pub stopped: bool,
     /// Why, in the words of the stop.
     pub reason: String,
+    /// What happened, for a person.
+    pub detail: String,
+    /// When this was changed last, by the database's clock.
+    pub changed_at: Timestamp,
     /// Whether the filter must not trust the Kafka key.
     pub in_key_off: bool,
 }
@@ -163,8 +189,9 @@ pub struct TypeState {
 /// Reads the state of every data type that is not simply running.
 pub async fn type_states(pool: &MySqlPool) -> sqlx::Result<Vec<TypeState>> {
     let rows = sqlx::query(
-        "/* type_states */ SELECT data_type, stopped, stop_reason, in_key_off FROM type_states \
-         WHERE stopped = 1 OR in_key_off = 1",
+        "/* type_states */ SELECT data_type, stopped, stop_reason, stop_detail, in_key_off, \
+         TIMESTAMPDIFF(MICROSECOND, '1970-01-01', changed_at) DIV 1000 AS changed_ms \
+         FROM type_states WHERE stopped = 1 OR in_key_off = 1",
     )
     .fetch_all(pool)
     .await?;
@@ -174,6 +201,8 @@ pub async fn type_states(pool: &MySqlPool) -> sqlx::Result<Vec<TypeState>> {
                 data_type: row.try_get("data_type")?,
                 stopped: row.try_get("stopped")?,
                 reason: row.try_get("stop_reason")?,
+                detail: row.try_get("stop_detail")?,
+                changed_at: Timestamp::from_millisecond(row.try_get("changed_ms")?).unwrap_or(Timestamp::MAX),
                 in_key_off: row.try_get("in_key_off")?,
             })
         })

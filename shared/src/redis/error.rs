@@ -74,6 +74,23 @@ impl Error {
         }
     }
 
+    /// Tells whether Redis certainly has not done the call: it was never sent, or Redis refused it. False when the
+    /// answer was lost, or makes no sense.
+    pub fn is_certainly_not_done(&self) -> bool {
+        match self {
+            Self::Settings { .. } | Self::Pool(_) | Self::Connect { .. } => true,
+            Self::TimedOut { .. } | Self::Answer { .. } => false,
+            Self::Call { source, .. } => matches!(
+                source.kind(),
+                ErrorKind::Server(_)
+                    | ErrorKind::Extension
+                    | ErrorKind::Client
+                    | ErrorKind::InvalidClientConfig
+                    | ErrorKind::AuthenticationFailed
+            ),
+        }
+    }
+
     /// Tells whether the server does not know the script that was called by its hash.
     pub(super) fn is_unknown_script(&self) -> bool {
         matches!(self, Self::Call { source, .. } if source.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
@@ -154,6 +171,22 @@ mod tests {
         ] {
             assert!(answered(parsed(line)).is_outage(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_certain_and_a_lost_answer_is_not() {
+        for line in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "READONLY You can't write against a read only replica.",
+            "ERR Error running script",
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+        ] {
+            assert!(answered(parsed(line)).is_certainly_not_done(), "{line}");
+        }
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(!answered(RedisError::from(broken)).is_certainly_not_done());
+        let limit = Duration::from_secs(1);
+        assert!(!Error::TimedOut { call: "try", limit }.is_certainly_not_done());
     }
 
     #[test]

@@ -41,6 +41,12 @@ impl ChangeId {
     }
 }
 
+impl fmt::Display for ChangeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 /// Which change a copy of the whitelist ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {

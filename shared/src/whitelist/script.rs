@@ -64,6 +64,16 @@ pub enum WriteError {
     Redis(#[from] Error),
 }
 
+impl WriteError {
+    /// Tells whether Redis certainly was not changed.
+    pub fn is_certainly_not_done(&self) -> bool {
+        match self {
+            Self::TooManyIds { .. } | Self::NotAhead { .. } | Self::Notice(_) => true,
+            Self::Redis(error) => error.is_certainly_not_done(),
+        }
+    }
+}
+
 /// Reads the whitelist from Redis.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -142,6 +152,18 @@ impl Writer {
     /// Reads all lists.
     pub async fn content(&self) -> Result<Option<Content>, Error> {
         self.reader.content().await
+    }
+
+    /// Counts the ids of lists, in the order of `scopes` and in one round trip. A list that was lost alone (evicted,
+    /// deleted) leaves the head as it was, and reads as an empty one.
+    pub async fn sizes(&self, scopes: &[Scope]) -> Result<Vec<u64>, Error> {
+        let mut pipeline = redis::Pipeline::with_capacity(scopes.len());
+        for scope in scopes {
+            pipeline.cmd("SCARD").arg(self.reader.keys.list(scope));
+        }
+        let call = "count the whitelist's ids";
+        let sizes = self.reader.redis.pipeline(call, Limit::Ordinary, &mut pipeline).await?;
+        sizes.into_iter().collect()
     }
 
     /// Fills a Redis that has no whitelist.

@@ -7,6 +7,10 @@ use reprise_shared::tally::RowCounts;
 
 /// Rows of committed batches, by `data_type` and `outcome`.
 const ROWS: &str = "reprise_sink_rows_total";
+/// Rows of committed batches that were looked at again, by `data_type`.
+const SAMPLED: &str = "reprise_sink_sampled_rows_total";
+/// Those of them that had found a newer row stored, by `data_type`.
+const STALE: &str = "reprise_sink_sampled_stale_rows_total";
 /// Letters from decode in committed batches, by `data_type`.
 const LETTERS: &str = "reprise_sink_letters_total";
 /// Seconds from a batch's first try to its commit, by `data_type`.
@@ -24,6 +28,8 @@ pub(super) struct TypeMetrics {
     superseded: Counter,
     dead_lettered: Counter,
     letters: Counter,
+    sampled: Counter,
+    stale: Counter,
     seconds: Histogram,
 }
 
@@ -36,6 +42,8 @@ impl TypeMetrics {
             superseded: rows("superseded"),
             dead_lettered: rows("dead_lettered"),
             letters: counter!(LETTERS, "data_type" => name.clone()),
+            sampled: counter!(SAMPLED, "data_type" => name.clone()),
+            stale: counter!(STALE, "data_type" => name.clone()),
             seconds: histogram!(BATCH_SECONDS, "data_type" => name.clone()),
         }
     }
@@ -46,6 +54,13 @@ impl TypeMetrics {
         self.dead_lettered.increment(rows.dead_lettered);
         self.letters.increment(letters as u64);
         self.seconds.record(seconds);
+    }
+}
+
+impl TypeMetrics {
+    pub(super) fn sampled(&self, rows: usize, stale: u64) {
+        self.sampled.increment(rows as u64);
+        self.stale.increment(stale);
     }
 }
 

@@ -10,6 +10,7 @@ use reprise_shared::mysql::{Connector, Database};
 use super::breaker::{self, Breaker};
 use super::control::TypeControl;
 use super::metrics::TypeMetrics;
+use super::stale::StaleSample;
 use super::statement::Upsert;
 
 /// The bounds of a writer.
@@ -30,6 +31,8 @@ pub struct Config {
     pub backoff_cap: Duration,
     /// So many deadlocks of a batch are tried again at once.
     pub quick_deadlock_tries: u32,
+    /// One batch in so many is looked at again, to count rows that found a newer one stored; 0: none.
+    pub sample_every: u64,
     /// When a type counts as faulty.
     pub breaker: breaker::Limits,
 }
@@ -42,6 +45,7 @@ impl Default for Config {
             backoff_base: Duration::from_millis(100),
             backoff_cap: Duration::from_secs(30),
             quick_deadlock_tries: 3,
+            sample_every: 100,
             breaker: breaker::Limits::default(),
         }
     }
@@ -60,6 +64,7 @@ pub struct Shared {
 
 pub(super) struct TypeState {
     pub(super) upsert: Upsert,
+    pub(super) stale: StaleSample,
     pub(super) breaker: Breaker,
     pub(super) metrics: TypeMetrics,
 }
@@ -77,6 +82,7 @@ impl Shared {
     ) -> Self {
         let types = catalog.data_types.iter().map(|data_type| TypeState {
             upsert: Upsert::new(data_type),
+            stale: StaleSample::new(data_type),
             breaker: Breaker::new(config.breaker),
             metrics: TypeMetrics::new(&data_type.name),
         });

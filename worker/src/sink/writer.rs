@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use reprise_shared::catalog::TypeIndex;
 use reprise_shared::mysql::errors::{self, Class, Phase};
+use reprise_shared::row::Row;
 use reprise_shared::tally::RowCounts;
 use sqlx::AssertSqlSafe;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use super::connection::LaneConnection;
 use super::control::StopReason;
 use super::metrics::LaneMetrics;
 use super::shared::{Shared, TypeState};
+use super::stale;
 use super::tries::Tries;
 use super::work::Work;
 
@@ -42,6 +44,7 @@ pub struct Writer {
     lane: String,
     connection: Option<LaneConnection>,
     metrics: LaneMetrics,
+    batches: u64,
 }
 
 impl Writer {
@@ -52,6 +55,7 @@ impl Writer {
             shared,
             lane,
             connection: None,
+            batches: 0,
         }
     }
 
@@ -87,8 +91,8 @@ impl Writer {
             };
             match outcome {
                 Ok(Ok(())) => {
-                    self.connection = Some(connection);
                     self.committed(work, state, tries.started);
+                    self.sample(connection, work, state).await;
                     return Ok(Verdict::Committed);
                 }
                 Ok(Err(failure)) => {
@@ -107,6 +111,33 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Keeps the connection after a committed batch, and looks at the batch again if it is its turn. Whatever goes wrong
+    /// with that is nothing to the batch; the connection is dropped then.
+    async fn sample(&mut self, mut connection: LaneConnection, work: &Work, state: Option<&TypeState>) {
+        let every = self.shared.config.sample_every;
+        self.batches += 1;
+        if let Some(state) = state
+            && self.batches.is_multiple_of(every)
+        {
+            let slots = (0..work.batch.slots()).map(Slot);
+            let rows: Vec<&Row> = slots
+                .filter_map(|slot| work.batch.row(slot))
+                .map(|pending| &pending.row)
+                .take(stale::SAMPLE)
+                .collect();
+            let count = state.stale.count(&mut connection.inner, &rows);
+            match tokio::time::timeout(self.shared.config.command_deadline, count).await {
+                Ok(Ok(stale)) => state.metrics.sampled(rows.len(), stale),
+                Ok(Err(error)) => {
+                    tracing::debug!(lane = self.lane, error = errors::describe(&error), "sample stale rows");
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+        self.connection = Some(connection);
     }
 
     /// Keeps an idle connection alive; a dead one is dropped, and the next batch opens another.

@@ -1,0 +1,95 @@
+//! The gRPC services: one file each, with its conversions, and what they have in common.
+
+pub mod error;
+pub mod fields;
+pub mod fleet;
+pub mod paging;
+mod unfinished;
+
+use axum::routing::any_service;
+use reprise_proto::v1::audit_service_server::AuditServiceServer;
+use reprise_proto::v1::fleet_service_server::FleetServiceServer;
+use reprise_proto::v1::offset_range_service_server::OffsetRangeServiceServer;
+use reprise_proto::v1::whitelist_service_server::WhitelistServiceServer;
+use reprise_shared::telemetry::chain;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use self::error::{Error, ErrorReason};
+use crate::config::GrpcConfig;
+use unfinished::Unfinished;
+
+/// The services by their full names, as health and reflection tell them.
+pub const SERVICES: [&str; 4] = [
+    "reprise.control.v1.AuditService",
+    "reprise.control.v1.FleetService",
+    "reprise.control.v1.OffsetRangeService",
+    "reprise.control.v1.WhitelistService",
+];
+
+/// Methods that take whole lists, and so larger messages.
+pub const BULK_METHODS: [&str; 3] = [
+    "/reprise.control.v1.WhitelistService/AddWhitelistEntries",
+    "/reprise.control.v1.WhitelistService/RemoveWhitelistEntries",
+    "/reprise.control.v1.WhitelistService/ReplaceWhitelist",
+];
+
+/// Why services could not be put together.
+#[derive(Debug, thiserror::Error)]
+#[error("the descriptors that are built in cannot be read")]
+pub struct DescriptorsError(#[from] tonic_reflection::server::Error);
+
+/// What services answer from.
+pub struct Parts {
+    /// Workers, data types and partitions.
+    pub fleet: crate::fleet::Fleet,
+}
+
+/// Turns the failure of a store into an answer, after telling it in the log.
+fn store_failed(error: crate::fleet::Error) -> Error {
+    tracing::warn!(error = %chain(&error), "a store failed");
+    let store = match error {
+        crate::fleet::Error::Redis(_) => "redis",
+        crate::fleet::Error::Mysql(_) => "mysql",
+    };
+    Error::new(
+        ErrorReason::StoreAway,
+        format!("{store} does not answer as it should; try again"),
+    )
+    .with("store", store)
+}
+
+/// Puts all services together: ours, health, and reflection in both of its versions.
+///
+/// # Errors
+/// When the built-in descriptors cannot be read, which is a mistake of the build.
+pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Result<Routes, DescriptorsError> {
+    let small = usize::try_from(limits.max_message.as_u64()).unwrap_or(usize::MAX);
+    let bulk = usize::try_from(limits.max_bulk_message.as_u64()).unwrap_or(usize::MAX);
+    let whitelist = |limit| WhitelistServiceServer::new(Unfinished).max_decoding_message_size(limit);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(reprise_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = Routes::new(whitelist(small))
+        .add_service(OffsetRangeServiceServer::new(Unfinished).max_decoding_message_size(small))
+        .add_service(FleetServiceServer::new(fleet::Service(parts.fleet)).max_decoding_message_size(small))
+        .add_service(AuditServiceServer::new(Unfinished).max_decoding_message_size(small))
+        .add_service(health_service(health))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(small))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(small));
+    // A route of its own wins over its service's.
+    for method in BULK_METHODS {
+        let router = std::mem::take(routes.axum_router_mut());
+        *routes.axum_router_mut() = router.route(method, any_service(whitelist(bulk)));
+    }
+    Ok(routes.prepare())
+}
+
+/// Makes the health service of a reporter.
+pub fn health_service(health: &HealthReporter) -> HealthServer<HealthService> {
+    HealthServer::new(HealthService::from_health_reporter(health.clone()))
+}

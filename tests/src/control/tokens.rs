@@ -1,0 +1,91 @@
+//! Makes tokens, good ones and bad ones.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use reprise_shared::clock::Clock;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+
+/// The `iss` and `aud` of good tokens.
+const ISSUER: &str = "https://issuer.test";
+const AUDIENCE: &str = "reprise";
+
+/// Who signs tokens: one key pair and its id.
+pub struct Issuer {
+    key: Ed25519KeyPair,
+    kid: String,
+}
+
+impl Issuer {
+    /// Makes a new key.
+    pub fn new(kid: &str) -> Result<Self> {
+        let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("make a key"))?;
+        let key = Ed25519KeyPair::from_pkcs8(key.as_ref()).map_err(|_| anyhow!("read the key again"))?;
+        Ok(Self {
+            key,
+            kid: kid.to_owned(),
+        })
+    }
+
+    /// Returns the public key, as it is.
+    pub fn public_key(&self) -> &[u8] {
+        self.key.public_key().as_ref()
+    }
+
+    /// Writes the JWKS file of some issuers.
+    pub fn write_jwks(issuers: &[&Self], path: &Path) -> Result<()> {
+        let keys: Vec<Value> = issuers
+            .iter()
+            .map(|issuer| {
+                let x = URL_SAFE_NO_PAD.encode(issuer.public_key());
+                json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": issuer.kid, "x": x})
+            })
+            .collect();
+        // In one step, so that nobody reads half a file.
+        let written = path.with_extension("new");
+        std::fs::write(&written, json!({"keys": keys}).to_string()).context("write the keys")?;
+        std::fs::rename(written, path).context("put the keys in place")
+    }
+
+    /// Returns the settings of a server that takes this issuer's tokens.
+    pub fn settings(jwks: &Path) -> super::Settings {
+        vec![
+            ("auth.jwt.jwks_path", jwks.display().to_string()),
+            ("auth.jwt.issuer", ISSUER.to_owned()),
+            ("auth.jwt.audience", AUDIENCE.to_owned()),
+        ]
+    }
+
+    /// Returns the header of good tokens.
+    pub fn header(&self) -> Value {
+        json!({"alg": "EdDSA", "typ": "JWT", "kid": self.kid})
+    }
+
+    /// Returns the claims of good tokens.
+    pub fn claims(subject: &str, role: &str) -> Value {
+        let now = Clock::system().now().as_second();
+        json!({"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "role": role, "iat": now, "exp": now + 600})
+    }
+
+    /// Returns a good token.
+    pub fn token(&self, subject: &str, role: &str) -> String {
+        self.sign(&self.header(), &Self::claims(subject, role))
+    }
+
+    /// Signs any header and claims.
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        self.sign_with(header, claims, |message| self.key.sign(message).as_ref().to_vec())
+    }
+
+    /// Signs any header and claims by any means.
+    pub fn sign_with(&self, header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(header), part(claims));
+        let signature = URL_SAFE_NO_PAD.encode(sign(message.as_bytes()));
+        format!("{message}.{signature}")
+    }
+}

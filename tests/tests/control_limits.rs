@@ -1,0 +1,288 @@
+//! Nothing that one caller does takes the control plane away from another: sizes, numbers, rates and times are
+//! bounded, and what is refused says why.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use reprise_proto::v1::{AddWhitelistEntriesRequest, ListWorkersRequest, RefreshLookupRequest};
+use reprise_tests::control::{ControlPlane, Issuer, PATIENCE, call, hang, reason, send};
+use reprise_tests::env::{Isolation, Servers};
+use reprise_tests::fleet::endpoints_with;
+use reprise_tests::servers::Server as _;
+use reprise_tests::wait::wait_for;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+const READ: &str = "/grpc.health.v1.Health/Check";
+const WORKERS: &str = "/reprise.control.v1.FleetService/ListWorkers";
+const ADD: &str = "/reprise.control.v1.WhitelistService/AddWhitelistEntries";
+const REFRESH: &str = "/reprise.control.v1.FleetService/RefreshLookup";
+
+/// Makes calls as one principal until one is refused, and returns that.
+async fn until_refused(server: &ControlPlane, token: &str) -> Result<Status> {
+    let channel = server.channel();
+    for _ in 0..1_000 {
+        if let Err(status) = call(&channel, READ, Some(token)).await {
+            return Ok(status);
+        }
+    }
+    anyhow::bail!("1,000 calls at once were all served")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_caller_is_slowed_down_and_another_is_served_with_redis_or_without() -> Result<()> {
+    let mut redis = Servers::own().redis().await?;
+    let endpoints = endpoints_with(|all| redis.endpoint().clone_into(&mut all.redis)).await?;
+    let isolation = Isolation::on("rate-limit", endpoints).await?;
+    let folder = tempfile::tempdir()?;
+    let (issuer, jwks) = (Issuer::new("key-1")?, folder.path().join("jwks.json"));
+    Issuer::write_jwks(&[&issuer], &jwks)?;
+    let mut settings = Issuer::settings(&jwks);
+    settings.push(("rate_limit.per_second", "1".to_owned()));
+    settings.push(("rate_limit.burst", "20".to_owned()));
+    let server = ControlPlane::start_on(&isolation, settings.clone()).await?;
+    let replica = ControlPlane::start_on(&isolation, settings).await?;
+    server.ready().await?;
+    replica.ready().await?;
+
+    let greedy = issuer.token("greedy", "admin");
+    let status = until_refused(&server, &greedy).await?;
+    ensure!(
+        status.code() == Code::ResourceExhausted && reason(&status)? == "RATE_LIMITED",
+        "{status:?}"
+    );
+    let details = status.get_error_details();
+    let wait = details
+        .retry_info()
+        .and_then(|info| info.retry_delay)
+        .context("no retry delay")?;
+    ensure!(wait <= Duration::from_secs(1), "{wait:?}");
+    let modest = issuer.token("modest", "viewer");
+    for _ in 0..10 {
+        call(&server.channel(), READ, Some(&modest)).await?;
+    }
+    // The bucket is one for all replicas: what the first one took is gone here too.
+    let mut served = 0;
+    while call(&replica.channel(), READ, Some(&greedy)).await.is_ok() {
+        served += 1;
+        ensure!(served < 15, "the other replica counts by itself");
+    }
+
+    redis.kill()?;
+    let status = until_refused(&server, &greedy).await?;
+    ensure!(reason(&status)? == "RATE_LIMITED", "{status:?}");
+    for _ in 0..10 {
+        call(&server.channel(), READ, Some(&modest))
+            .await
+            .context("redis is away, and that is no reason")?;
+    }
+    let metrics = server.metrics().await?;
+    ensure!(metrics.contains("reprise_rate_limit_local_total"), "{metrics}");
+    replica.stop().await?;
+    server.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_and_headers_are_refused_and_bulk_methods_take_more() -> Result<()> {
+    let server = ControlPlane::start("sizes", Vec::new()).await?;
+    server.ready().await?;
+    let channel = server.channel();
+    let page_token = |bytes| ListWorkersRequest {
+        page_token: "x".repeat(bytes),
+        ..ListWorkersRequest::default()
+    };
+    let add = |count| AddWhitelistEntriesRequest {
+        ids: vec!["F0000000000000000001".to_owned(); count],
+        ..AddWhitelistEntriesRequest::default()
+    };
+    let status = send(&channel, WORKERS, None, page_token(200 << 10))
+        .await
+        .expect_err("no such page");
+    ensure!(status.code() == Code::InvalidArgument, "{status:?}");
+    let status = send(&channel, WORKERS, None, page_token(300 << 10))
+        .await
+        .expect_err("too large");
+    ensure!(status.code() == Code::ResourceExhausted, "{status:?}");
+    ensure!(
+        reason(&status)? == "MESSAGE_TOO_LARGE" && status.message().contains("262144"),
+        "{status:?}"
+    );
+    // 22 bytes each on the wire: 3.3 MB and 5.5 MB.
+    let answer = send(&channel, ADD, None, add(150_000)).await;
+    ensure!(
+        answer.is_ok()
+            || answer
+                .as_ref()
+                .is_err_and(|status| status.code() != Code::ResourceExhausted),
+        "{answer:?}"
+    );
+    let status = send(&channel, ADD, None, add(250_000)).await.expect_err("too large");
+    ensure!(
+        status.code() == Code::ResourceExhausted && status.message().contains("4194304"),
+        "{status:?}"
+    );
+
+    let status = call(&channel, READ, Some(&"x".repeat(500 << 10)))
+        .await
+        .expect_err("500 KiB of headers");
+    ensure!(status.code() != Code::Ok, "{status:?}");
+    call(&server.channel(), READ, None).await?;
+    server.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_characters_are_refused_field_by_field_and_not_repeated() -> Result<()> {
+    let server = ControlPlane::start("control-characters", Vec::new()).await?;
+    server.ready().await?;
+    let request = RefreshLookupRequest {
+        lookup: "fund_code".to_owned(),
+        keys: ["good", "a\u{0}b", "\u{1b}[31mred", "line\nbreak"]
+            .map(str::to_owned)
+            .into(),
+        request_id: "tab\tbed".to_owned(),
+        validate_only: false,
+    };
+    let status = send(&server.channel(), REFRESH, None, request)
+        .await
+        .expect_err("four faults");
+    ensure!(
+        status.code() == Code::InvalidArgument && reason(&status)? == "INVALID_FIELDS",
+        "{status:?}"
+    );
+    let details = status.get_error_details();
+    let violations = &details.bad_request().context("no field violations")?.field_violations;
+    let named: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    ensure!(named == ["request_id", "keys[1]", "keys[2]", "keys[3]"], "{named:?}");
+    let told = violations
+        .iter()
+        .map(|violation| violation.description.as_str())
+        .chain([status.message()]);
+    ensure!(
+        told.flat_map(str::chars).all(|letter| !letter.is_control()),
+        "{status:?}"
+    );
+    server.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_calls_at_once_are_refused_until_there_is_room() -> Result<()> {
+    let server = ControlPlane::start("overload", vec![("grpc.max_calls", "4".to_owned())]).await?;
+    server.ready().await?;
+    let mut hanging = JoinSet::new();
+    for _ in 0..4 {
+        hanging.spawn(hang(server.channel(), WORKERS));
+    }
+    let refused = async || {
+        let answer = call(&server.channel(), READ, None).await;
+        answer.err().ok_or("still served")
+    };
+    let status = wait_for("the server to be full", PATIENCE, refused).await?;
+    ensure!(
+        status.code() == Code::Unavailable && reason(&status)? == "OVERLOADED",
+        "{status:?}"
+    );
+    // Callers who go away leave their places.
+    hanging.shutdown().await;
+    wait_for("room", PATIENCE, async || call(&server.channel(), READ, None).await).await?;
+    server.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_ends_at_its_deadline() -> Result<()> {
+    let server = ControlPlane::start("deadline", vec![("grpc.deadline", "500ms".to_owned())]).await?;
+    server.ready().await?;
+    let ended = tokio::time::timeout(PATIENCE, hang(server.channel(), WORKERS)).await;
+    let status = ended.context("it went on")?.expect_err("its message never came");
+    ensure!(
+        status.code() == Code::DeadlineExceeded && reason(&status)? == "DEADLINE_EXCEEDED",
+        "{status:?}"
+    );
+    server.stop().await
+}
+
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The headers of a call, without compression.
+fn headers(path: &str) -> Vec<u8> {
+    let mut block = vec![0x83, 0x86];
+    let mut field = |name: &[u8], value: &str| {
+        block.extend(name);
+        block.push(u8::try_from(value.len()).expect("a short value"));
+        block.extend(value.as_bytes());
+    };
+    field(&[0x04], path);
+    field(&[0x01], "localhost");
+    field(&[0x0f, 0x10], "application/grpc");
+    block
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_streams_are_cut_off_and_others_are_served() -> Result<()> {
+    const SETTINGS: u8 = 4;
+    const HEADERS: u8 = 1;
+    let server = ControlPlane::start("streams", Vec::new()).await?;
+    server.ready().await?;
+    let mut stream = TcpStream::connect(server.grpc).await?;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    let block = headers(WORKERS);
+    for number in 0..10_000 {
+        // No end of the stream: each of these calls stays open.
+        bytes.extend(frame(HEADERS, 4, number * 2 + 1, &block));
+    }
+    let (mut read, mut write) = stream.split();
+    let sent = async {
+        // The server may hang up before it has read them all.
+        let _cut = write.write_all(&bytes).await;
+    };
+    let mut answer = Vec::new();
+    let received = async {
+        // A reset instead of an end is as good.
+        let _end = read.read_to_end(&mut answer).await;
+    };
+    tokio::time::timeout(PATIENCE, async { tokio::join!(sent, received) })
+        .await
+        .context("the connection was not cut off")?;
+    call(&server.channel(), READ, None).await?;
+
+    // A client that keeps to the rules may ask as much: it waits for its turn.
+    let channel = server.channel();
+    let mut calls = JoinSet::new();
+    for _ in 0..10_000 {
+        let channel = channel.clone();
+        calls.spawn(async move { call(&channel, READ, None).await });
+    }
+    let other = server.channel();
+    let mut served = 0;
+    let mut limited = 0;
+    while let Some(ended) = calls.join_next().await {
+        match ended? {
+            Ok(()) => served += 1,
+            Err(status) => {
+                ensure!(reason(&status)? == "RATE_LIMITED", "{status:?}");
+                limited += 1;
+            }
+        }
+    }
+    eprintln!("of 10,000 calls {served} were served and {limited} were over the rate");
+    ensure!(
+        served > 0 && served + limited == 10_000,
+        "{served} served, {limited} limited"
+    );
+    wait_for("a call of another connection", PATIENCE, async || {
+        call(&other, READ, None).await
+    })
+    .await?;
+    server.stop().await
+}
