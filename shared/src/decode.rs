@@ -27,7 +27,6 @@ mod decimal;
 mod drafts;
 mod matcher;
 mod plan;
-mod scan;
 mod time;
 mod trie;
 mod value;

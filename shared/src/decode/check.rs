@@ -1,7 +1,7 @@
 //! What a payload must be before any field is looked for: small enough, UTF-8, flat enough, without lone surrogates.
 //!
-//! `serde_json` skips ignored values without judging their escapes or how deeply they nest, so both are judged here,
-//! with a quick test first that nearly every payload passes.
+//! The visit follows nesting as deep as it goes, and `serde_json`, which says what is wrong, has no words for half a
+//! surrogate pair in what it skips. So both are judged here, with a quick test first that nearly every payload passes.
 
 use memchr::memchr_iter;
 

@@ -37,8 +37,6 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Child {
     name: Box<str>,
-    /// The name as most producers write it, with its quotes and the colon.
-    pub(super) quoted: Box<[u8]>,
     /// The name as an array index, in the only form that RFC 6901 allows.
     index: Option<usize>,
     /// Where the step leads.
@@ -98,9 +96,6 @@ impl Trie {
                     above.by_name.insert(place, above.children.len());
                     above.children.push(Child {
                         name: name.as_str().into(),
-                        quoted: format!("{}:", serde_json::Value::from(name.as_str()))
-                            .into_bytes()
-                            .into(),
                         index: array_index(name),
                         node: new,
                     });
@@ -123,8 +118,11 @@ impl Trie {
 }
 
 impl Node {
-    /// Finds a member by name; returns its place among the children.
-    pub(super) fn child(&self, name: &str) -> Option<usize> {
+    /// Finds a member by name; returns its place among the children. It is found fastest at the place of the hint.
+    pub(super) fn child(&self, name: &str, hint: usize) -> Option<usize> {
+        if self.children.get(hint).is_some_and(|child| *child.name == *name) {
+            return Some(hint);
+        }
         if self.children.len() <= 8 {
             return self.children.iter().position(|child| *child.name == *name);
         }
@@ -190,11 +188,12 @@ mod tests {
             trie.insert(&Pointer(vec![name.clone()]));
         }
         let root = trie.node(Trie::ROOT);
-        for name in &names {
-            let place = root.child(name).expect("it was inserted");
-            assert_eq!(*root.children[place].name, **name);
+        for (place, name) in names.iter().enumerate() {
+            for hint in [place, 0, 20] {
+                assert_eq!(root.child(name, hint), Some(place));
+            }
         }
-        assert_eq!(root.child("other"), None);
+        assert_eq!(root.child("other", 0), None);
     }
 
     #[test]

@@ -4,13 +4,19 @@
 //! itself: what is missing, doubled or out of reach is noted too and becomes a fault only where a column needs it.
 
 mod slot;
+#[cfg(test)]
+mod tests;
 
+use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
+use serde::de::IgnoredAny;
 use smallvec::SmallVec;
 
 pub(super) use self::slot::{Kind, Slot};
-use super::scan::{NotJson, Scanner};
 use super::trie::{Node, NodeId, SlotId, Trie};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultClass};
+
+/// What jiter says of a number with more than 4,300 digits before the point.
+const TOO_MANY_DIGITS: JiterErrorType = JiterErrorType::JsonError(JsonErrorType::NumberOutOfRange);
 
 /// What the visit found: the record's slots, then those of each item; memory is kept between records.
 #[derive(Debug, Default)]
@@ -56,14 +62,35 @@ impl Found {
         (self.items, self.too_many) = (0, false);
         let mut walk = Walk {
             found: self,
-            json: Scanner::new(text),
+            text,
+            base: 0,
+            json: Jiter::new(text.as_bytes()),
             item,
             max_items,
         };
         let root = Root { trie: record, base: 0 };
-        walk.value(root, Trie::ROOT)
-            .and_then(|()| walk.json.end())
-            .map_err(|error| error.into_fault(text))
+        walk.whole(root).map_err(|error| error.into_fault(text))
+    }
+}
+
+/// The text is not JSON.
+#[derive(Clone, Copy, Debug)]
+struct NotJson;
+
+impl NotJson {
+    /// Says what is wrong with the text, in `serde_json`'s words.
+    fn into_fault(self, text: &str) -> Fault {
+        let message = match serde_json::from_str::<IgnoredAny>(text) {
+            Err(error) => format!("the payload is not JSON: {error}"),
+            Ok(IgnoredAny) => "the payload is not JSON".to_owned(),
+        };
+        Fault::new(FaultClass::NotJson, message)
+    }
+}
+
+impl From<JiterError> for NotJson {
+    fn from(_: JiterError) -> Self {
+        Self
     }
 }
 
@@ -77,34 +104,48 @@ struct Root<'w> {
 
 struct Walk<'w> {
     found: &'w mut Found,
-    json: Scanner<'w>,
+    text: &'w str,
+    /// Where in the text `json` began.
+    base: usize,
+    json: Jiter<'w>,
     item: Option<&'w Trie>,
     max_items: usize,
 }
 
 impl<'w> Walk<'w> {
+    /// Passes the whole text.
+    fn whole(&mut self, root: Root<'w>) -> Result<(), NotJson> {
+        let peek = self.json.peek()?;
+        self.value(root, Trie::ROOT, peek)?;
+        Ok(self.json.finish()?)
+    }
+
     /// Passes a value that pointers name or pass through.
-    fn value(&mut self, root: Root<'w>, node: NodeId) -> Result<(), NotJson> {
+    fn value(&mut self, root: Root<'w>, node: NodeId, peek: Peek) -> Result<(), NotJson> {
         let node = root.trie.node(node);
-        let kind = self.json.kind()?;
-        let start = self.json.at();
+        let kind = Kind::by_first_byte(peek.into_inner()).ok_or(NotJson)?;
+        let start = self.at();
         let mut plain = false;
         match kind {
-            Kind::Object | Kind::Array if node.below.is_empty() => self.json.skip_nested()?,
+            Kind::Object | Kind::Array if node.below.is_empty() => self.skip(peek)?,
             Kind::Object | Kind::Array => {
                 if let Some(slot) = node.rows {
-                    self.rows(root, slot, kind)?;
+                    // What has both rows and members is passed twice.
+                    let again = (!node.children.is_empty()).then(|| (self.base, self.json.clone()));
+                    self.rows(root, slot, kind, peek)?;
+                    if let Some(again) = again {
+                        (self.base, self.json) = again;
+                    }
                 }
                 if !node.children.is_empty() {
-                    self.json.go_back(start);
                     match kind {
                         Kind::Object => self.members(root, node)?,
-                        _ => self.elements(root, node)?,
+                        _ => self.elements(root, node, peek)?,
                     }
                 }
             }
             _ => {
-                plain = self.json.scalar(kind)?;
+                plain = self.scalar(peek)?;
                 if kind != Kind::Null {
                     self.note(root, &node.below, Slot::Blocked(kind));
                 }
@@ -112,7 +153,7 @@ impl<'w> Walk<'w> {
         }
         if let Some(slot) = node.slot {
             // A payload has less than 4 GiB, `check` sees to it.
-            let (start, end) = (start as u32, self.json.at() as u32);
+            let (start, end) = (start as u32, self.at() as u32);
             self.note(root, &[slot], Slot::At { start, end, plain });
         }
         Ok(())
@@ -123,75 +164,127 @@ impl<'w> Walk<'w> {
         let mut seen: SmallVec<[u64; 1]> = SmallVec::from_elem(0, node.children.len().div_ceil(64));
         // Where the next member probably stands among the named ones.
         let mut hint = 0;
-        self.json.enter();
-        let mut first = true;
-        while self.json.more(first, b'}')? {
-            first = false;
-            let place = match node.children.get(hint) {
-                Some(child) if self.json.take_name(&child.quoted) => Some(hint),
-                _ => node.child(&self.json.name()?),
-            };
-            let Some(place) = place else {
-                self.json.skip()?;
-                continue;
-            };
-            let child = node.children[place].node;
-            let (word, bit) = (place / 64, 1 << (place % 64));
-            if seen[word] & bit == 0 {
-                seen[word] |= bit;
-                hint = place + 1;
-                self.value(root, child)?;
+        let mut name = self.json.known_object()?;
+        while let Some(member) = name {
+            let place = node.child(member, hint);
+            let peek = self.json.peek()?;
+            if let Some(place) = place {
+                let child = node.children[place].node;
+                let (word, bit) = (place / 64, 1 << (place % 64));
+                if seen[word] & bit == 0 {
+                    seen[word] |= bit;
+                    hint = place + 1;
+                    self.value(root, child, peek)?;
+                } else {
+                    self.skip(peek)?;
+                    self.note_whole(root, child, Slot::Duplicate);
+                }
             } else {
-                self.json.skip()?;
-                self.note_whole(root, child, Slot::Duplicate);
+                self.skip(peek)?;
             }
+            name = self.json.next_key()?;
         }
         Ok(())
     }
 
     /// Passes an array and looks at the elements that pointers go on to.
-    fn elements(&mut self, root: Root<'w>, node: &'w Node) -> Result<(), NotJson> {
+    fn elements(&mut self, root: Root<'w>, node: &'w Node, peek: Peek) -> Result<(), NotJson> {
         for child in node.children.iter().filter(|child| !child.is_element()) {
             self.note_whole(root, child.node, Slot::Blocked(Kind::Array));
         }
         if !node.has_elements() {
-            return self.json.skip();
+            return self.skip(peek);
         }
-        self.json.enter();
-        for index in 0.. {
-            if !self.json.more(index == 0, b']')? {
-                break;
-            }
+        let mut element = self.json.known_array()?;
+        let mut indexes = 0..;
+        while let (Some(peek), Some(index)) = (element, indexes.next()) {
             match node.element(index) {
-                Some(child) => self.value(root, child.node)?,
-                None => self.json.skip()?,
+                Some(child) => self.value(root, child.node, peek)?,
+                None => self.skip(peek)?,
             }
+            element = self.json.array_step()?;
         }
         Ok(())
     }
 
     /// Passes the value that `rows` points to, an array or an object: each element is a root of its own.
-    fn rows(&mut self, root: Root<'w>, slot: SlotId, kind: Kind) -> Result<(), NotJson> {
+    fn rows(&mut self, root: Root<'w>, slot: SlotId, kind: Kind, peek: Peek) -> Result<(), NotJson> {
         let (Kind::Array, Some(trie)) = (kind, self.item) else {
             self.note(root, &[slot], Slot::Blocked(kind));
-            return self.json.skip();
+            return self.skip(peek);
         };
         self.note(root, &[slot], Slot::Rows);
-        self.json.enter();
-        let mut first = true;
-        while self.json.more(first, b']')? {
-            first = false;
+        let mut element = self.json.known_array()?;
+        while let Some(peek) = element {
             if self.found.items == self.max_items {
                 self.found.too_many = true;
-                self.json.skip()?;
-                continue;
+                self.skip(peek)?;
+            } else {
+                let base = self.found.slots.len();
+                self.found.slots.resize(base + trie.slots(), Slot::Absent);
+                self.value(Root { trie, base }, Trie::ROOT, peek)?;
+                self.found.items += 1;
             }
-            let base = self.found.slots.len();
-            self.found.slots.resize(base + trie.slots(), Slot::Absent);
-            self.value(Root { trie, base }, Trie::ROOT)?;
-            self.found.items += 1;
+            element = self.json.array_step()?;
         }
         Ok(())
+    }
+
+    /// Passes any value. Not by `known_skip`, which gives up at 200 levels; `check` bounds how deep this goes.
+    fn skip(&mut self, peek: Peek) -> Result<(), NotJson> {
+        match peek {
+            Peek::Object => {
+                let mut more = self.json.next_object_bytes()?.is_some();
+                while more {
+                    let peek = self.json.peek()?;
+                    self.skip(peek)?;
+                    more = self.json.next_key_bytes()?.is_some();
+                }
+            }
+            Peek::Array => {
+                let mut element = self.json.known_array()?;
+                while let Some(peek) = element {
+                    self.skip(peek)?;
+                    element = self.json.array_step()?;
+                }
+            }
+            _ => drop(self.scalar(peek)?),
+        }
+        Ok(())
+    }
+
+    /// Passes a value that is neither array nor object. Returns whether it is a string without escapes.
+    fn scalar(&mut self, peek: Peek) -> Result<bool, NotJson> {
+        if peek == Peek::String {
+            let start = self.json.current_index();
+            // Every escape is longer than what it stands for.
+            let length = self.json.known_str()?.len();
+            return Ok(start + length + 2 == self.json.current_index());
+        }
+        match self.json.known_skip(peek) {
+            Err(error) if error.error_type == TOO_MANY_DIGITS => self.long_number(),
+            result => Ok(result?),
+        }?;
+        Ok(false)
+    }
+
+    /// Passes a number that has more digits before the point than jiter takes: from the last of them it is a number
+    /// too.
+    fn long_number(&mut self) -> Result<(), NotJson> {
+        let number = &self.text.as_bytes()[self.at()..];
+        let before_digits = usize::from(number.starts_with(b"-"));
+        let digits = number
+            .iter()
+            .skip(before_digits)
+            .take_while(|byte| byte.is_ascii_digit());
+        self.base = self.at() + before_digits + digits.count() - 1;
+        self.json = Jiter::new(&self.text.as_bytes()[self.base..]);
+        Ok(self.json.next_skip()?)
+    }
+
+    /// Returns how many bytes were read.
+    fn at(&self) -> usize {
+        self.base + self.json.current_index()
     }
 
     fn note(&mut self, root: Root<'_>, slots: &[SlotId], what: Slot) {
