@@ -1,6 +1,6 @@
 //! reprise's control plane: what operators and services ask and change, over gRPC.
 //!
-//! Reading order: [`config`], [`run`] (the whole life of the server), [`serve`] (connections), [`guard`] (what a call
+//! Reading order: [`config`], [`mod@run`] (the whole life of the server), [`serve`] (connections), [`guard`] (what a call
 //! passes before its service: limits, who it is, what it may), [`grpc`] (the services), and [`migrate`], the command
 //! that brings the database's schema to this version.
 

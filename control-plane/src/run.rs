@@ -77,11 +77,16 @@ pub async fn run(
     let supervisor = Supervisor::new(shutdown.clone());
     let last = CancellationToken::new();
     let readiness = Readiness::new();
+    // From before the first answer: without them the process is ready while its parts have not spoken yet.
+    let latches = Latches {
+        serving: readiness.latch("grpc"),
+        schema: readiness.latch("mysql"),
+    };
     let health = HealthReporter::new();
     let Listeners { grpc, http } = listeners;
     serve_health(http, &readiness, &health, &supervisor, &last);
 
-    let worked = work(&config, catalog, grpc, &readiness, &health, &supervisor).await;
+    let worked = work(&config, catalog, grpc, &latches, &health, &supervisor).await;
     last.cancel();
     let left = supervisor.stop(LAST_TASKS).await;
     if !left.is_empty() {
@@ -93,6 +98,12 @@ pub async fn run(
     worked?;
     tracing::info!("control plane ended in order");
     Ok(())
+}
+
+/// The parts that make the process ready.
+struct Latches {
+    serving: Latch,
+    schema: Latch,
 }
 
 fn serve_health(
@@ -124,7 +135,7 @@ async fn work(
     config: &Config,
     catalog: Arc<Catalog>,
     listener: TcpListener,
-    readiness: &Readiness,
+    latches: &Latches,
     health: &HealthReporter,
     supervisor: &Supervisor,
 ) -> Result<(), Error> {
@@ -145,8 +156,6 @@ async fn work(
     };
     let routes = grpc::routes(parts, &config.grpc, health)?;
 
-    let serving = readiness.latch("grpc");
-    let schema = readiness.latch("mysql");
     set_health(health, ServingStatus::NotServing).await;
     if !config.auth.is_on() {
         tracing::warn!("auth is off: everybody who can connect may do everything");
@@ -161,10 +170,10 @@ async fn work(
     let drain = CancellationToken::new();
     let service = guard::around(routes, guard);
     let life = async {
-        serving.ready();
-        let served = serve_until(&database, &schema, health, &shutdown).await;
+        latches.serving.ready();
+        let served = serve_until(&database, &latches.schema, health, &shutdown).await;
         set_health(health, ServingStatus::NotServing).await;
-        serving.unready("shutting down");
+        latches.serving.unready("shutting down");
         if served.is_ok() {
             tokio::time::sleep(config.grpc.shutdown_notice).await;
         }

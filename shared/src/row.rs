@@ -20,7 +20,7 @@ pub enum Cell<'a> {
 ///
 /// Everything is packed as text, so that a value is read without checking its UTF-8 again. Layout per cell: one byte
 /// below 128 that tells what follows: nothing (null), ten bytes (an integer), ten bytes of length and a text, or a
-/// short text whose length is that byte less [`SHORT_TEXT`].
+/// short text whose length is that byte less 3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cells(Box<str>);
 

@@ -16,7 +16,7 @@ use rdkafka::error::KafkaError;
 use reprise_shared::catalog::{self, Catalog};
 use reprise_shared::clock::Clock;
 use reprise_shared::decode::PlanError;
-use reprise_shared::health::{self, Readiness};
+use reprise_shared::health::{self, Latch, Readiness};
 use reprise_shared::mysql;
 use reprise_shared::supervise::{Failure, OnCancel, OnError, Supervisor};
 use reprise_shared::telemetry::Metrics;
@@ -84,6 +84,8 @@ pub async fn run(
     let metrics = Metrics::install();
     let clock = Clock::system();
     let readiness = Readiness::new();
+    // From before the first answer: without it the process is ready while its parts have not spoken yet.
+    let start = readiness.latch("start");
     let supervisor = Supervisor::new(shutdown.clone());
     // Health is served to the very end: a process that drains is alive and not ready.
     let last = CancellationToken::new();
@@ -108,7 +110,7 @@ pub async fn run(
         Ok::<_, io::Error>(())
     });
 
-    let worked = work(&config, catalog, clock, readiness, &supervisor, &shutdown).await;
+    let worked = work(&config, catalog, clock, readiness, start, &supervisor, &shutdown).await;
     last.cancel();
     let left = supervisor.stop(stop::LAST_TASKS).await;
     if let Some(failure) = supervisor.failure() {
@@ -130,6 +132,7 @@ async fn work(
     catalog: Arc<Catalog>,
     clock: Clock,
     readiness: Readiness,
+    start: Latch,
     supervisor: &Supervisor,
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
@@ -137,6 +140,7 @@ async fn work(
         return Ok(());
     };
     let parts = parts::start(config, catalog, clock, readiness, supervisor, ready)?;
+    start.ready();
     shutdown.cancelled().await;
     stop::in_order(parts, config.ingest.shutdown).await
 }

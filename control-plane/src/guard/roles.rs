@@ -31,7 +31,6 @@ pub const METHODS: &[(&str, Role)] = &[
     ("/reprise.control.v1.FleetService/ResumeIngest", Operator),
     ("/reprise.control.v1.AuditService/ListAuditEvents", Operator),
     ("/grpc.health.v1.Health/Check", Viewer),
-    ("/grpc.health.v1.Health/List", Viewer),
     ("/grpc.health.v1.Health/Watch", Viewer),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Viewer),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Viewer),
