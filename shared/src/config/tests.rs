@@ -106,7 +106,7 @@ fn flags_win_over_the_environment_over_the_file_over_defaults() {
     let config: Config = load(&sources(&file, &variables, &settings)).expect("no faults");
 
     assert_eq!(config.mysql.acquire_timeout, Duration::from_secs(3));
-    assert_eq!(config.mysql.acquire_timeout, Duration::from_secs(10));
+    assert_eq!(config.mysql.max_connections, 8);
     assert_eq!((config.budget.rows, config.budget.paused), (7, true));
     assert_eq!(config.budget.linger, Duration::from_secs(2));
     assert_eq!(config.budget.bytes, ByteSize::mib(32));
@@ -175,7 +175,7 @@ fn a_secret_comes_from_a_file_without_its_last_line_break() {
 fn all_faults_are_reported_at_once_each_with_its_source() {
     let file = file(
         "
-mysql: { url: 'mysql://u:hunter2@db', connect_timeot: 3s, max_connections: many }
+mysql: { url: 'mysql://u:hunter2@db', acquire_timeot: 3s, max_connections: many }
 redis: { pool_size: 'redis://u:hunter2@cache/0', key_prefix: 'a b' }
 kafka: { brokers: [kafka-0], properties: { enable.auto.commit: true } }
 http: { listen: everywhere }
