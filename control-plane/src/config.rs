@@ -110,25 +110,7 @@ impl Validate for MigrateConfig {
 
 /// Adds a fault unless a duration lies within bounds, which are milliseconds.
 fn duration(faults: &mut Faults, key: &str, value: Duration, least: u64, most: u64) {
-    let (least, most) = (Duration::from_millis(least), Duration::from_millis(most));
-    if value < least || value > most {
-        faults.add(
-            key,
-            format!("{value:?} is out of range"),
-            format!("from {least:?} to {most:?}"),
-        );
-    }
-}
-
-/// Adds a fault unless a number lies within bounds.
-fn number(faults: &mut Faults, key: &str, value: u64, least: u64, most: u64) {
-    if value < least || value > most {
-        faults.add(
-            key,
-            format!("{value} is out of range"),
-            format!("from {least} to {most}"),
-        );
-    }
+    faults.check_range(key, value, Duration::from_millis(least), Duration::from_millis(most));
 }
 
 #[cfg(test)]

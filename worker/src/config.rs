@@ -216,13 +216,7 @@ impl Validate for IngestConfig {
                 seconds(90 * 86_400),
             ),
         ] {
-            if value < least || value > most {
-                faults.add(
-                    key,
-                    format!("{value:?} is out of range"),
-                    format!("from {least:?} to {most:?}"),
-                );
-            }
+            faults.check_range(key, value, least, most);
         }
         self.validate_numbers(faults);
         if self.drain >= self.session_timeout || self.drain >= self.max_poll_interval {
@@ -268,13 +262,7 @@ impl IngestConfig {
             ),
             ("max_open_misses", self.max_open_misses, 1, 100_000_000),
         ] {
-            if value < least || value > most {
-                faults.add(
-                    key,
-                    format!("{value} is out of range"),
-                    format!("from {least} to {most}"),
-                );
-            }
+            faults.check_range(key, value, least, most);
         }
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use reprise_shared::config::{Faults, Validate};
 use serde::{Deserialize, Serialize};
 
-use super::{duration, number};
+use super::duration;
 
 /// What a caller may do; each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -150,7 +150,7 @@ impl Validate for AuthConfig {
             }
         }
         duration(faults, "jwt.leeway", jwt.leeway, 0, 300_000);
-        number(faults, "jwt.max_token", jwt.max_token.as_u64(), 256, 64 << 10);
+        faults.check_range("jwt.max_token", jwt.max_token.as_u64(), 256, 64 << 10);
         if self.certificates.iter().any(|certificate| certificate.name.is_empty()) {
             faults.add(
                 "certificates",
@@ -193,15 +193,9 @@ impl Default for RateLimitConfig {
 
 impl Validate for RateLimitConfig {
     fn validate(&self, faults: &mut Faults) {
-        number(faults, "per_second", self.per_second.into(), 0, 1_000_000);
-        number(faults, "burst", self.burst.into(), 1, 1_000_000);
-        number(
-            faults,
-            "max_local_callers",
-            self.max_local_callers.into(),
-            1,
-            10_000_000,
-        );
+        faults.check_range("per_second", self.per_second, 0, 1_000_000);
+        faults.check_range("burst", self.burst, 1, 1_000_000);
+        faults.check_range("max_local_callers", self.max_local_callers, 1, 10_000_000);
         duration(faults, "redis_answer", self.redis_answer, 1, 10_000);
         duration(faults, "ask_redis_again_after", self.ask_redis_again_after, 10, 60_000);
     }

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use reprise_shared::config::{Faults, Validate};
 use serde::{Deserialize, Serialize};
 
-use super::{duration, number};
+use super::duration;
 
 /// Where calls are taken, and how much of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl Validate for GrpcConfig {
             ("max_streams", self.max_streams.into(), 1, 10_000),
             ("max_calls", self.max_calls.into(), 1, 100_000),
         ] {
-            number(faults, key, value, least, most);
+            faults.check_range(key, value, least, most);
         }
         for (key, value, least, most) in [
             ("deadline", self.deadline, 100, 3_600_000),

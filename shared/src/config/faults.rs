@@ -49,6 +49,17 @@ impl Faults {
         }
     }
 
+    /// Adds a fault unless a value lies within bounds, both of which are allowed.
+    pub fn check_range<T: PartialOrd + fmt::Debug>(&mut self, key: &str, value: T, least: T, most: T) {
+        if value < least || value > most {
+            self.add(
+                key,
+                format!("{value:?} is out of range"),
+                format!("from {least:?} to {most:?}"),
+            );
+        }
+    }
+
     /// Adds a fault of a value that never came as far as a key's type.
     pub(super) fn add_from(&mut self, key: &str, origin: impl Into<String>, problem: impl Into<String>) {
         let fault = Fault {

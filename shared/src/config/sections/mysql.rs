@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sqlx::mysql::MySqlConnectOptions;
 
-use super::{TlsConfig, check_duration, check_number};
+use super::TlsConfig;
 use crate::config::{Faults, Secret, Validate};
 use crate::mysql;
 
@@ -116,8 +116,8 @@ impl Validate for MysqlConfig {
             faults.add("url", problem, "mysql://user:password@host:3306/database");
         }
         let (least, most) = (Duration::from_millis(100), Duration::from_secs(300));
-        check_duration(faults, "acquire_timeout", self.acquire_timeout, least, most);
-        check_number(faults, "max_connections", self.max_connections, 1, 1_000);
+        faults.check_range("acquire_timeout", self.acquire_timeout, least, most);
+        faults.check_range("max_connections", self.max_connections, 1, 1_000);
         faults.section("tls", &self.tls);
     }
 }

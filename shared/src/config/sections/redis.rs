@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::IntoConnectionInfo;
 use serde::{Deserialize, Serialize};
 
-use super::{TlsConfig, check_duration, check_number};
+use super::TlsConfig;
 use crate::config::{Faults, Secret, Validate};
 use crate::redis::{InvalidKeyPrefix, KeyPrefix, Settings};
 
@@ -82,9 +82,9 @@ impl Validate for RedisConfig {
             );
         }
         let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
-        check_duration(faults, "connect_timeout", self.connect_timeout, least, most);
-        check_duration(faults, "response_timeout", self.response_timeout, least, most);
-        check_number(faults, "pool_size", self.pool_size, 1, 1_000);
+        faults.check_range("connect_timeout", self.connect_timeout, least, most);
+        faults.check_range("response_timeout", self.response_timeout, least, most);
+        faults.check_range("pool_size", self.pool_size, 1, 1_000);
         if self.tls != TlsConfig::default() && !url.starts_with("rediss://") {
             faults.add(
                 "tls",
