@@ -9,7 +9,7 @@ use crate::steps::filter_pairs;
 /// Ids of a short and of a long list.
 const SIZES: [u32; 2] = [10, 100_000];
 const RECORDS: u64 = 400_000;
-const PAIRS: usize = 7;
+const PAIRS: usize = 12;
 
 /// Measures the filter over records in memory.
 pub fn measure() -> Result<Figure> {
