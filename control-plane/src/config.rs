@@ -2,16 +2,18 @@
 
 mod auth;
 mod grpc;
+mod ingest;
 mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reprise_shared::config::{Faults, HttpConfig, LogConfig, MysqlConfig, RedisConfig, Validate};
+use reprise_shared::config::{Faults, HttpConfig, KafkaConfig, LogConfig, MysqlConfig, RedisConfig, Validate};
 use serde::{Deserialize, Serialize};
 
 pub use auth::{AuthConfig, CertificateRole, JwtConfig, Network, RateLimitConfig, Role};
 pub use grpc::GrpcConfig;
+pub use ingest::IngestGroup;
 pub use tls::{ClientCertificates, ServerTlsConfig};
 
 /// A whole configuration of the control plane.
@@ -20,10 +22,14 @@ pub use tls::{ClientCertificates, ServerTlsConfig};
 pub struct Config {
     /// The catalog file.
     pub catalog: PathBuf,
+    /// Kafka.
+    pub kafka: KafkaConfig,
     /// MySQL.
     pub mysql: MysqlConfig,
     /// Redis.
     pub redis: RedisConfig,
+    /// The ingest workers.
+    pub ingest: IngestGroup,
     /// Health and metrics.
     pub http: HttpConfig,
     /// Logs.
@@ -45,8 +51,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             catalog: PathBuf::from("config/catalog.yaml"),
+            kafka: KafkaConfig::default(),
             mysql: MysqlConfig::default(),
             redis: RedisConfig::default(),
+            ingest: IngestGroup::default(),
             http: HttpConfig::default(),
             log: LogConfig::default(),
             grpc: GrpcConfig::default(),
@@ -76,8 +84,10 @@ impl Config {
 
 impl Validate for Config {
     fn validate(&self, faults: &mut Faults) {
+        faults.section("kafka", &self.kafka);
         faults.section("mysql", &self.mysql);
         faults.section("redis", &self.redis);
+        faults.section("ingest", &self.ingest);
         faults.section("http", &self.http);
         faults.section("log", &self.log);
         faults.section("grpc", &self.grpc);

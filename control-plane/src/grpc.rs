@@ -44,6 +44,8 @@ pub struct DescriptorsError(#[from] tonic_reflection::server::Error);
 pub struct Parts {
     /// Workers, data types and partitions.
     pub fleet: crate::fleet::Fleet,
+    /// Topics, ends of logs, committed positions.
+    pub kafka: crate::kafka::Kafka,
 }
 
 /// Turns the failure of a store into an answer, after telling it in the log.

@@ -9,6 +9,7 @@ pub mod run;
 pub mod serve;
 pub mod guard;
 pub mod grpc;
+pub mod kafka;
 pub mod fleet;
 pub mod metrics;
 pub mod migrate;

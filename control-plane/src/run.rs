@@ -19,6 +19,7 @@ use tonic_health::server::HealthReporter;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::guard::{self, Guard};
+use crate::kafka::Kafka;
 use crate::serve::{self, Tls};
 use crate::{grpc, reload};
 
@@ -149,10 +150,13 @@ async fn work(
         .settings()
         .map_err(|error| setting("redis.key_prefix", Box::new(error)))?;
     let redis = Redis::open(settings).map_err(|error: redis::Error| setting("redis.url", Box::new(error)))?;
+    let kafka =
+        Kafka::open(&config.kafka, &config.ingest).map_err(|error| setting("kafka.properties", Box::new(error)))?;
     let tls = Tls::load(&config.tls, config.reload_every, supervisor)?;
     let guard = Guard::new(config, redis.clone(), clock.clone(), supervisor)?;
     let parts = grpc::Parts {
         fleet: Fleet::new(Arc::clone(&catalog), database.pool().clone(), redis, clock.clone()),
+        kafka,
     };
     let routes = grpc::routes(parts, &config.grpc, health)?;
 

@@ -205,6 +205,8 @@ fn common(isolation: &Isolation) -> Settings {
     let catalog = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/catalog.yaml");
     vec![
         ("catalog", catalog.to_owned()),
+        ("kafka.brokers", isolation.kafka_brokers().to_owned()),
+        ("ingest.group", isolation.group()),
         ("mysql.url", isolation.mysql_url()),
         ("redis.url", isolation.redis_url().to_owned()),
         ("redis.key_prefix", isolation.key_prefix()),

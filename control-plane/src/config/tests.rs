@@ -21,6 +21,7 @@ fn the_shipped_file_is_valid_and_says_the_defaults() {
     // The worker has the usual port, and both run on one machine in demos.
     assert_ne!(config.http.listen, default.http.listen);
     config.http = default.http.clone();
+    config.kafka = default.kafka.clone();
     config.mysql = default.mysql.clone();
     config.redis = default.redis.clone();
     config.log = default.log.clone();
@@ -72,6 +73,25 @@ fn certificates_of_callers_need_their_authority_and_tls() {
         "auth.jwt.audience",
     ] {
         assert!(faults.contains(key), "{key} is not in: {faults}");
+    }
+}
+
+#[test]
+fn kafka_is_required_and_the_group_is_a_name() {
+    let faults = shipped(&[
+        ("kafka.brokers", ""),
+        ("ingest.group", "two words"),
+        ("ingest.kafka_call", "1ms"),
+    ])
+    .expect_err("faults")
+    .to_string();
+    for told in [
+        "kafka.brokers",
+        "host:port of at least one broker",
+        "ingest.group",
+        "ingest.kafka_call",
+    ] {
+        assert!(faults.contains(told), "{told} is not in: {faults}");
     }
 }
 
