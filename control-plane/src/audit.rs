@@ -1,11 +1,13 @@
-//! The audit log: who changed what, when, and how it was before and after.
+//! The audit log: who changed what, when, and how it was before and after; and who was refused.
 //!
 //! [`record`] runs in the transaction of the change that it tells of, so that neither is there without the other.
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::Row;
-use sqlx::mysql::MySqlConnection;
+use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
+use sqlx::{MySql, QueryBuilder, Row};
+
+use crate::times::{self, milliseconds};
 
 const MAX_REASON_CHARACTERS: usize = 1_000;
 const MAX_TARGET_CHARACTERS: usize = 255;
@@ -19,6 +21,8 @@ pub enum Outcome {
     Failed,
     /// Nobody knew when this was written; a later event of the same target tells.
     Unknown,
+    /// Calls were refused.
+    Denied,
 }
 
 impl Outcome {
@@ -28,11 +32,18 @@ impl Outcome {
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Unknown => "unknown",
+            Self::Denied => "denied",
         }
+    }
+
+    fn parse(name: &str) -> Self {
+        let all = [Self::Done, Self::Failed, Self::Unknown, Self::Denied];
+        let known = all.into_iter().find(|outcome| outcome.as_str() == name);
+        known.unwrap_or(Self::Unknown)
     }
 }
 
-/// One mutation.
+/// One mutation, or refused calls of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// Who asked for it.
@@ -83,45 +94,87 @@ pub async fn record(connection: &mut MySqlConnection, event: &Event) -> sqlx::Re
     Ok(())
 }
 
+/// Records events that tell of no change, all or none of them.
+pub async fn record_all(pool: &MySqlPool, events: &[Event]) -> sqlx::Result<()> {
+    let mut transaction = pool.begin().await?;
+    for event in events {
+        record(&mut transaction, event).await?;
+    }
+    transaction.commit().await
+}
+
+/// Which events are listed; what is left out matches all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only of this principal.
+    pub principal: Option<String>,
+    /// Only of this method.
+    pub method: Option<String>,
+    /// Only of this target.
+    pub target: Option<String>,
+    /// Only with this outcome.
+    pub outcome: Option<Outcome>,
+    /// Only at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only before this time.
+    pub until: Option<Timestamp>,
+}
+
 /// Lists events with an id below `before` (all when `None`), the newest first, at most `limit`.
 pub async fn list(
     executor: impl sqlx::MySqlExecutor<'_>,
+    filter: &Filter,
     before: Option<u64>,
     limit: usize,
 ) -> sqlx::Result<Vec<Recorded>> {
-    let rows = sqlx::query(
-        "/* audit_list */ SELECT id, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', happened_at) DIV 1000 AS happened_ms, \
-         principal, method, target, before_state, after_state, outcome, reason, request_id FROM audit_events \
-         WHERE id < ? ORDER BY id DESC LIMIT ?",
-    )
-    .bind(before.unwrap_or(u64::MAX))
-    .bind(limit as u64)
-    .fetch_all(executor)
-    .await?;
+    let mut query = QueryBuilder::<MySql>::new(concat!(
+        "/* audit_list */ SELECT id, ",
+        milliseconds!("happened_at"),
+        " AS happened_ms, principal, method, target, before_state, after_state, outcome, reason, request_id \
+             FROM audit_events WHERE id < "
+    ));
+    query.push_bind(before.unwrap_or(u64::MAX));
+    for (condition, value) in [
+        (" AND principal = ", &filter.principal),
+        (" AND method = ", &filter.method),
+        (" AND target = ", &filter.target),
+    ] {
+        if let Some(value) = value {
+            query.push(condition).push_bind(value);
+        }
+    }
+    if let Some(outcome) = filter.outcome {
+        query.push(" AND outcome = ").push_bind(outcome.as_str());
+    }
+    for (condition, time) in [
+        (" AND happened_at >= ", filter.since),
+        (" AND happened_at < ", filter.until),
+    ] {
+        if let Some(time) = time {
+            query.push(condition).push_bind(times::text(time));
+        }
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit as u64);
+    let rows = query.build().fetch_all(executor).await?;
+    rows.iter().map(recorded).collect()
+}
+
+fn recorded(row: &MySqlRow) -> sqlx::Result<Recorded> {
     let json = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
-    rows.iter()
-        .map(|row| {
-            let outcome: String = row.try_get("outcome")?;
-            let known = [Outcome::Done, Outcome::Failed];
-            Ok(Recorded {
-                id: row.try_get("id")?,
-                happened_at: Timestamp::from_millisecond(row.try_get("happened_ms")?).unwrap_or(Timestamp::MAX),
-                event: Event {
-                    principal: row.try_get("principal")?,
-                    method: row.try_get("method")?,
-                    target: row.try_get("target")?,
-                    before: json(row.try_get("before_state")?),
-                    after: json(row.try_get("after_state")?),
-                    outcome: known
-                        .into_iter()
-                        .find(|known| known.as_str() == outcome)
-                        .unwrap_or(Outcome::Unknown),
-                    reason: row.try_get("reason")?,
-                    request_id: row.try_get("request_id")?,
-                },
-            })
-        })
-        .collect()
+    Ok(Recorded {
+        id: row.try_get("id")?,
+        happened_at: times::from_milliseconds(row.try_get("happened_ms")?),
+        event: Event {
+            principal: row.try_get("principal")?,
+            method: row.try_get("method")?,
+            target: row.try_get("target")?,
+            before: json(row.try_get("before_state")?),
+            after: json(row.try_get("after_state")?),
+            outcome: Outcome::parse(row.try_get("outcome")?),
+            reason: row.try_get("reason")?,
+            request_id: row.try_get("request_id")?,
+        },
+    })
 }
 
 fn cut(text: &str, characters: usize) -> String {

@@ -11,6 +11,8 @@ use std::time::Duration;
 use reprise_shared::config::{Faults, HttpConfig, KafkaConfig, LogConfig, MysqlConfig, RedisConfig, Validate};
 use serde::{Deserialize, Serialize};
 
+use crate::whitelist;
+
 pub use auth::{AuthConfig, CertificateRole, JwtConfig, Network, RateLimitConfig, Role};
 pub use grpc::GrpcConfig;
 pub use ingest::IngestGroup;
@@ -30,6 +32,8 @@ pub struct Config {
     pub redis: RedisConfig,
     /// The ingest workers.
     pub ingest: IngestGroup,
+    /// Limits of the whitelist.
+    pub whitelist: whitelist::Config,
     /// Health and metrics.
     pub http: HttpConfig,
     /// Logs.
@@ -55,6 +59,7 @@ impl Default for Config {
             mysql: MysqlConfig::default(),
             redis: RedisConfig::default(),
             ingest: IngestGroup::default(),
+            whitelist: whitelist::Config::default(),
             http: HttpConfig::default(),
             log: LogConfig::default(),
             grpc: GrpcConfig::default(),
@@ -88,6 +93,7 @@ impl Validate for Config {
         faults.section("mysql", &self.mysql);
         faults.section("redis", &self.redis);
         faults.section("ingest", &self.ingest);
+        faults.section("whitelist", &self.whitelist);
         faults.section("http", &self.http);
         faults.section("log", &self.log);
         faults.section("grpc", &self.grpc);

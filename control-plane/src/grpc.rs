@@ -1,9 +1,12 @@
 //! The gRPC services: one file each, with its conversions, and what they have in common.
 
+pub mod audit;
+pub mod changes;
 pub mod error;
 pub mod fields;
 pub mod fleet;
 pub mod paging;
+pub mod whitelist;
 mod unfinished;
 
 use axum::routing::any_service;
@@ -12,6 +15,7 @@ use reprise_proto::v1::fleet_service_server::FleetServiceServer;
 use reprise_proto::v1::offset_range_service_server::OffsetRangeServiceServer;
 use reprise_proto::v1::whitelist_service_server::WhitelistServiceServer;
 use reprise_shared::telemetry::chain;
+use sqlx::mysql::MySqlPool;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -44,6 +48,12 @@ pub struct DescriptorsError(#[from] tonic_reflection::server::Error);
 pub struct Parts {
     /// Workers, data types and partitions.
     pub fleet: crate::fleet::Fleet,
+    /// The whitelist.
+    pub whitelist: crate::whitelist::Store,
+    /// Where the audit log is.
+    pub pool: MySqlPool,
+    /// Runs changes to their end.
+    pub changes: changes::Changes,
     /// Topics, ends of logs, committed positions.
     pub kafka: crate::kafka::Kafka,
 }
@@ -69,7 +79,8 @@ fn store_failed(error: crate::fleet::Error) -> Error {
 pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Result<Routes, DescriptorsError> {
     let small = usize::try_from(limits.max_message.as_u64()).unwrap_or(usize::MAX);
     let bulk = usize::try_from(limits.max_bulk_message.as_u64()).unwrap_or(usize::MAX);
-    let whitelist = |limit| WhitelistServiceServer::new(Unfinished).max_decoding_message_size(limit);
+    let whitelist = whitelist::Service::new(parts.whitelist, parts.kafka, parts.changes);
+    let whitelist = |limit| WhitelistServiceServer::new(whitelist.clone()).max_decoding_message_size(limit);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(reprise_proto::FILE_DESCRIPTOR_SET)
@@ -79,7 +90,7 @@ pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Res
     let mut routes = Routes::new(whitelist(small))
         .add_service(OffsetRangeServiceServer::new(Unfinished).max_decoding_message_size(small))
         .add_service(FleetServiceServer::new(fleet::Service(parts.fleet)).max_decoding_message_size(small))
-        .add_service(AuditServiceServer::new(Unfinished).max_decoding_message_size(small))
+        .add_service(AuditServiceServer::new(audit::Service(parts.pool)).max_decoding_message_size(small))
         .add_service(health_service(health))
         .add_service(reflection().build_v1()?.max_decoding_message_size(small))
         .add_service(reflection().build_v1alpha()?.max_decoding_message_size(small));

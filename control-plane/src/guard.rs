@@ -28,6 +28,7 @@ use std::io;
 use reprise_shared::clock::Clock;
 use reprise_shared::redis::Redis;
 use reprise_shared::supervise::{OnCancel, OnError, Supervisor};
+use sqlx::mysql::MySqlPool;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
@@ -56,10 +57,16 @@ impl Guard {
     ///
     /// # Errors
     /// When the file of keys cannot be read or used.
-    pub fn new(config: &Config, redis: Redis, clock: Clock, supervisor: &Supervisor) -> Result<Self, reload::Error> {
+    pub fn new(
+        config: &Config,
+        pool: MySqlPool,
+        redis: Redis,
+        clock: Clock,
+        supervisor: &Supervisor,
+    ) -> Result<Self, reload::Error> {
         let denials = denials::Denials::new();
-        let telling = denials.clone().tell(supervisor.shutdown_token());
-        supervisor.spawn("denials", OnError::Log, OnCancel::Abort, async move {
+        let telling = denials.clone().tell(pool, supervisor.shutdown_token());
+        supervisor.spawn("denials", OnError::Log, OnCancel::Wait, async move {
             telling.await;
             Ok::<_, io::Error>(())
         });

@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset as Mark, TopicPartitionList};
 use reprise_shared::config::KafkaConfig;
-use reprise_shared::kafka::client::consumer_config;
+use reprise_shared::kafka::client::{consumer_config, worker_of};
 use reprise_shared::kafka::describe::{self, Described, describe_topics};
 use reprise_shared::ledger::{Interval, Millis};
 use reprise_shared::position::{Offset, Partition, TopicId, TopicName, TopicPartition};
@@ -231,6 +231,24 @@ impl Kafka {
             })
             .await?;
         read(&answer, topic, partitions, WHAT)
+    }
+
+    /// Returns the ids of the workers that are members of the ingest workers' group now.
+    ///
+    /// # Errors
+    /// Why Kafka gave no answer.
+    pub async fn members(&self) -> Result<Vec<String>, Error> {
+        const WHAT: &str = "ask for the members of the group";
+        let (group, limit) = (self.0.group.clone(), self.0.limit);
+        self.call(WHAT, move |consumer| {
+            let groups = consumer
+                .fetch_group_list(Some(&group), limit)
+                .map_err(|source| Error::Call { what: WHAT, source })?;
+            let members = groups.groups().iter().filter(|found| found.name() == group);
+            let members = members.flat_map(|found| found.members());
+            Ok(members.map(|member| worker_of(member.client_id()).to_owned()).collect())
+        })
+        .await
     }
 
     /// Runs a blocking call. Cancel-safe in that the call still runs to its end.

@@ -17,5 +17,6 @@ pub mod command;
 pub mod audit;
 pub mod whitelist;
 mod reload;
+mod times;
 
 pub use run::{Error, Listeners, run};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reprise_shared::catalog::Catalog;
 use reprise_shared::clock::Clock;
 use reprise_shared::health::{self, Latch, Readiness};
+use reprise_shared::heartbeat;
 use reprise_shared::mysql::{self, Database};
 use reprise_shared::redis::{self, Redis};
 use reprise_shared::supervise::{Failure, OnCancel, OnError, Supervisor};
@@ -18,11 +19,14 @@ use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::grpc::changes::Changes;
 use crate::guard::{self, Guard};
 use crate::kafka::Kafka;
 use crate::serve::{self, Tls};
-use crate::{grpc, reload};
+use crate::{grpc, reload, whitelist};
 
+/// Changes that nobody waits for any more have this long to end.
+const LAST_CHANGES: Duration = Duration::from_secs(3);
 /// The tasks that outlive the server have this long to end.
 const LAST_TASKS: Duration = Duration::from_secs(3);
 /// MySQL is asked again after this long when it did not answer.
@@ -141,7 +145,6 @@ async fn work(
     supervisor: &Supervisor,
 ) -> Result<(), Error> {
     let clock = Clock::system();
-    let shutdown = supervisor.shutdown_token();
     let setting = |what, source| Error::Setting { what, source };
     let database = Database::new(&config.mysql.database(), clock.clone())
         .map_err(|error| setting("mysql.url", Box::new(error)))?;
@@ -153,9 +156,26 @@ async fn work(
     let kafka =
         Kafka::open(&config.kafka, &config.ingest).map_err(|error| setting("kafka.properties", Box::new(error)))?;
     let tls = Tls::load(&config.tls, config.reload_every, supervisor)?;
-    let guard = Guard::new(config, redis.clone(), clock.clone(), supervisor)?;
+    let pool = database.pool().clone();
+    let guard = Guard::new(config, pool.clone(), redis.clone(), clock.clone(), supervisor)?;
+    let whitelist = whitelist::Store::new(whitelist::Parts {
+        database: database.clone(),
+        redis: redis.clone(),
+        type_names: catalog
+            .data_types
+            .iter()
+            .map(|data_type| data_type.name.clone())
+            .collect(),
+        config: config.whitelist.clone(),
+        heartbeat_interval: heartbeat::Store::DEFAULT_INTERVAL,
+        clock: clock.clone(),
+    });
+    let changes = Changes::new();
     let parts = grpc::Parts {
-        fleet: Fleet::new(Arc::clone(&catalog), database.pool().clone(), redis, clock.clone()),
+        fleet: Fleet::new(Arc::clone(&catalog), pool.clone(), redis, clock.clone()),
+        whitelist: whitelist.clone(),
+        pool,
+        changes: changes.clone(),
         kafka,
     };
     let routes = grpc::routes(parts, &config.grpc, health)?;
@@ -175,7 +195,7 @@ async fn work(
     let service = guard::around(routes, guard);
     let life = async {
         latches.serving.ready();
-        let served = serve_until(&database, &latches.schema, health, &shutdown).await;
+        let served = serve_until(&database, whitelist, &latches.schema, health, supervisor).await;
         set_health(health, ServingStatus::NotServing).await;
         latches.serving.unready("shutting down");
         if served.is_ok() {
@@ -186,16 +206,21 @@ async fn work(
     };
     let server = serve::serve(listener, service, tls, config.grpc.clone(), drain.clone());
     let ((), served) = tokio::join!(server, life);
+    if !changes.end(LAST_CHANGES).await {
+        tracing::warn!("changes are under way at the end; the next reconciliation settles them");
+    }
     served
 }
 
-/// Waits for a schema that fits, is healthy from then on, and waits for shutdown.
+/// Waits for a schema that fits, is healthy from then on, keeps Redis at what MySQL holds, and waits for shutdown.
 async fn serve_until(
     database: &Database,
+    whitelist: whitelist::Store,
     schema: &Latch,
     health: &HealthReporter,
-    shutdown: &CancellationToken,
+    supervisor: &Supervisor,
 ) -> Result<(), Error> {
+    let shutdown = supervisor.shutdown_token();
     schema.unready("not reached yet");
     loop {
         let Some(checked) = shutdown.run_until_cancelled(mysql::check_schema(database.pool())).await else {
@@ -218,6 +243,11 @@ async fn serve_until(
             return Ok(());
         }
     }
+    let reconciler = whitelist::Reconciler::new(whitelist).run(shutdown.clone());
+    supervisor.spawn("whitelist reconciler", OnError::ShutDown, OnCancel::Abort, async move {
+        reconciler.await;
+        Ok::<_, io::Error>(())
+    });
     // Ready last: who waits for readiness may ask for health next.
     set_health(health, ServingStatus::Serving).await;
     schema.ready();

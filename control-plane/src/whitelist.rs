@@ -43,20 +43,22 @@ mod plan;
 mod push;
 mod read;
 mod reconciler;
+mod record;
 mod request;
+mod samples;
 mod settle;
 mod store;
-mod times;
 
 pub use check::{Verdict, Verdicts};
 pub use config::Config;
 pub use convergence::{Convergence, Holding, Member};
 pub use entries::{Entry, EntryPage};
 pub use error::{Error, Violation};
-pub use history::{Effect, Kind, Record, RecordPage, State};
 pub use read::{Copy, List, Status};
 pub use reconciler::{Reconciled, Reconciler};
+pub use record::{Effect, Kind, Record, RecordPage, State};
 pub use request::{Action, Caller, Outcome, OutcomeIds, Request};
+pub use samples::Sample;
 pub use settle::Repair;
 pub use store::{Parts, Store};
 

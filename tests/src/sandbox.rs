@@ -2,6 +2,7 @@
 //!
 //! Each command is a file of its own with a `run`; a new one adds a variant to `Command` and a line to [`run`].
 
+mod api;
 mod counts;
 mod demo;
 mod down;

@@ -240,7 +240,10 @@ async fn i8_a_change_that_redis_refuses_is_on_record_as_failed_and_changes_nothi
         assert_eq!(world.truth().await?, before, "{fault}");
         let record = store.record(change_id).await?.context("on record")?;
         assert_eq!((record.state, record.request_id), (State::Failed, None), "{fault}");
-        let event = audit::list(world.database.pool(), None, 1).await?.remove(0).event;
+        let event = audit::list(world.database.pool(), &audit::Filter::default(), None, 1)
+            .await?
+            .remove(0)
+            .event;
         assert_eq!(
             (event.outcome, event.request_id.is_some()),
             (audit::Outcome::Failed, true),
@@ -475,10 +478,13 @@ async fn a_crash_between_redis_and_the_commit_is_finished_by_another_replica() -
         );
         let (version, lists) = world.same().await?;
         assert!(version == made && lists[""].contains(id));
-        let entries = store.entries(&Scope::Global, None, 10).await?.entries;
+        let entries = store.entries(&Scope::Global, "", None, 10).await?.entries;
         let entry = entries.iter().find(|entry| entry.id == id).context("an entry")?;
         assert_eq!((entry.added_by.as_str(), entry.note.as_str()), ("ann", "noted"));
-        let event = audit::list(world.database.pool(), None, 1).await?.remove(0).event;
+        let event = audit::list(world.database.pool(), &audit::Filter::default(), None, 1)
+            .await?
+            .remove(0)
+            .event;
         assert_eq!(
             (event.outcome, event.request_id.as_deref()),
             (audit::Outcome::Done, Some(id))

@@ -129,8 +129,8 @@ async fn i8_an_invalid_call_is_told_all_its_faults_and_changes_nothing() -> Resu
     for (request, fields) in [
         (add(&["ok", "", "x\u{0}", " y"]), &["ids[1]", "ids[2]", "ids[3]"][..]),
         (add(&[]), &["ids"]),
-        (past, &["expires_at"]),
-        (Request::new(Action::Add, of_type("no_type"), ["c"]), &["scope"]),
+        (past, &["expire_time"]),
+        (Request::new(Action::Add, of_type("no_type"), ["c"]), &["data_type"]),
     ] {
         let Err(Error::Invalid(violations)) = store.change(&who, request).await else {
             panic!("{fields:?} were accepted")
@@ -193,7 +193,7 @@ async fn i8_an_accepted_change_is_on_record() -> Result<()> {
     let made = store.change(&caller("ann"), noted).await?;
     store.change(&caller("bob"), remove(&["a"])).await?;
 
-    let events = audit::list(world.database.pool(), None, 10).await?;
+    let events = audit::list(world.database.pool(), &audit::Filter::default(), None, 10).await?;
     let [second, first] = &events[..] else {
         panic!("{events:?}")
     };
@@ -219,7 +219,7 @@ async fn i8_an_accepted_change_is_on_record() -> Result<()> {
         (&2.into(), "bob")
     );
 
-    let page = store.entries(&Scope::Global, None, 10).await?;
+    let page = store.entries(&Scope::Global, "", None, 10).await?;
     let [entry] = &page.entries[..] else { panic!("{page:?}") };
     assert_eq!(
         (entry.id.as_str(), entry.added_by.as_str(), entry.note.as_str()),
@@ -252,9 +252,12 @@ async fn i8_an_accepted_change_is_on_record() -> Result<()> {
     };
     let outcome = store.change(&caller("cid"), renoted).await?;
     assert_eq!((outcome.made_version, outcome.version), (false, Version(2)));
-    let entry = store.entries(&Scope::Global, None, 10).await?.entries.remove(0);
+    let entry = store.entries(&Scope::Global, "", None, 10).await?.entries.remove(0);
     assert_eq!((entry.added_by.as_str(), entry.note.as_str()), ("ann", "for ever"));
-    let event = audit::list(world.database.pool(), None, 1).await?.remove(0).event;
+    let event = audit::list(world.database.pool(), &audit::Filter::default(), None, 1)
+        .await?
+        .remove(0)
+        .event;
     assert_eq!(
         (event.principal.as_str(), &event.after["refreshed"]),
         ("cid", &1.into())
@@ -323,7 +326,7 @@ async fn a_hundred_thousand_ids_are_replaced_in_one_call() -> Result<()> {
     let mut after = None;
     let mut listed = 0;
     loop {
-        let page = store.entries(&Scope::Global, after.as_deref(), 1_000).await?;
+        let page = store.entries(&Scope::Global, "", after.as_deref(), 1_000).await?;
         listed += page.entries.len();
         after = page.next_after;
         if after.is_none() {
@@ -537,7 +540,7 @@ async fn lists_are_read_in_pages() -> Result<()> {
     }
     let (mut ids, mut after) = (Vec::new(), None);
     loop {
-        let page = store.entries(&Scope::Global, after.as_deref(), 5).await?;
+        let page = store.entries(&Scope::Global, "", after.as_deref(), 5).await?;
         assert!(page.entries.len() <= 5);
         ids.extend(page.entries.into_iter().map(|entry| entry.id));
         after = page.next_after;

@@ -84,14 +84,18 @@ impl Error {
 /// The whole table of reasons and codes.
 fn code(reason: ErrorReason) -> Code {
     match reason {
-        ErrorReason::InvalidFields => Code::InvalidArgument,
+        ErrorReason::InvalidFields | ErrorReason::RequestIdReused => Code::InvalidArgument,
         ErrorReason::NotFound => Code::NotFound,
-        ErrorReason::EtagMismatch | ErrorReason::RequestIdReused => Code::Aborted,
+        ErrorReason::EtagMismatch => Code::Aborted,
         ErrorReason::WouldBeUnrestricted | ErrorReason::WrongState => Code::FailedPrecondition,
         ErrorReason::CredentialsRefused => Code::Unauthenticated,
         ErrorReason::RoleTooLow | ErrorReason::AddressDenied => Code::PermissionDenied,
-        ErrorReason::RateLimited | ErrorReason::MessageTooLarge => Code::ResourceExhausted,
-        ErrorReason::Overloaded | ErrorReason::StoreAway | ErrorReason::OutcomeUnknown => Code::Unavailable,
+        ErrorReason::RateLimited | ErrorReason::MessageTooLarge | ErrorReason::WhitelistTooLarge => {
+            Code::ResourceExhausted
+        }
+        ErrorReason::Overloaded | ErrorReason::StoreAway | ErrorReason::OutcomeUnknown | ErrorReason::Busy => {
+            Code::Unavailable
+        }
         ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorReason::NotImplemented => Code::Unimplemented,
         ErrorReason::Internal | ErrorReason::Unspecified => Code::Internal,

@@ -1,5 +1,7 @@
 //! Checks a request's fields and collects every fault, so that a caller learns all of them at once.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tonic_types::FieldViolation;
 
@@ -87,6 +89,15 @@ impl Fields {
             self.refuse(field, "is not a time between the years 1 and 9999");
         }
         converted
+    }
+
+    /// Turns a duration of the wire, which must not be negative, into ours.
+    pub fn duration(&mut self, field: &str, duration: Option<prost_types::Duration>) -> Option<Duration> {
+        let converted = Duration::try_from(duration?);
+        if converted.is_err() {
+            self.refuse(field, "is not a duration of 0 seconds or more");
+        }
+        converted.ok()
     }
 
     /// Ends the checks.

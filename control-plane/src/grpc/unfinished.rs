@@ -20,25 +20,10 @@ macro_rules! unfinished {
     };
 }
 
-unfinished! { whitelist_service_server::WhitelistService, "WhitelistService":
-    get_whitelist "GetWhitelist" (GetWhitelistRequest) -> GetWhitelistResponse;
-    list_whitelist_entries "ListWhitelistEntries" (ListWhitelistEntriesRequest) -> ListWhitelistEntriesResponse;
-    add_whitelist_entries "AddWhitelistEntries" (AddWhitelistEntriesRequest) -> AddWhitelistEntriesResponse;
-    remove_whitelist_entries "RemoveWhitelistEntries" (RemoveWhitelistEntriesRequest) -> RemoveWhitelistEntriesResponse;
-    replace_whitelist "ReplaceWhitelist" (ReplaceWhitelistRequest) -> ReplaceWhitelistResponse;
-    check_whitelist "CheckWhitelist" (CheckWhitelistRequest) -> CheckWhitelistResponse;
-    list_whitelist_versions "ListWhitelistVersions" (ListWhitelistVersionsRequest) -> ListWhitelistVersionsResponse;
-    get_whitelist_status "GetWhitelistStatus" (GetWhitelistStatusRequest) -> GetWhitelistStatusResponse;
-}
-
 unfinished! { offset_range_service_server::OffsetRangeService, "OffsetRangeService":
     list_offset_ranges "ListOffsetRanges" (ListOffsetRangesRequest) -> ListOffsetRangesResponse;
     resolve_offsets "ResolveOffsets" (ResolveOffsetsRequest) -> ResolveOffsetsResponse;
     audit_coverage "AuditCoverage" (AuditCoverageRequest) -> AuditCoverageResponse;
     purge_offset_ranges "PurgeOffsetRanges" (PurgeOffsetRangesRequest) -> PurgeOffsetRangesResponse;
     explain_record "ExplainRecord" (ExplainRecordRequest) -> ExplainRecordResponse;
-}
-
-unfinished! { audit_service_server::AuditService, "AuditService":
-    list_audit_events "ListAuditEvents" (ListAuditEventsRequest) -> ListAuditEventsResponse;
 }

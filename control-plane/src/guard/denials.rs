@@ -1,5 +1,5 @@
 //! Tells of refused calls without one line for each: those of one caller, method and reason within ten seconds are
-//! one line. So a flood of refused calls floods no log.
+//! one line in the log and one event in the audit log. So a flood of refused calls floods neither.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,14 +7,20 @@ use std::time::Duration;
 
 use http::request::Parts;
 use parking_lot::Mutex;
+use reprise_shared::telemetry::chain;
+use serde_json::{Value, json};
+use sqlx::mysql::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::Caller;
 use super::roles;
+use crate::audit::{self, Event, Outcome};
 use crate::grpc::error::ErrorReason;
 use crate::metrics;
 use crate::serve::Peer;
 
+/// MySQL has this long to take the events of one time.
+const RECORD_LIMIT: Duration = Duration::from_secs(5);
 /// How often denials are told.
 const EVERY: Duration = Duration::from_secs(10);
 /// At most so many lines at a time; what does not fit is counted in one more.
@@ -65,21 +71,48 @@ impl Denials {
         }
     }
 
-    /// Tells every ten seconds, and once more at shutdown. Cancel-safe but for the last ten seconds.
-    pub(super) async fn tell(self, shutdown: CancellationToken) {
+    /// Tells every ten seconds, and once more at shutdown. What MySQL does not take is in the log alone. Cancel-safe but
+    /// for the last ten seconds.
+    pub(super) async fn tell(self, pool: MySqlPool, shutdown: CancellationToken) {
         while shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-            self.tell_now();
+            self.tell_now(&pool).await;
         }
-        self.tell_now();
+        self.tell_now(&pool).await;
     }
 
-    fn tell_now(&self) {
+    async fn tell_now(&self, pool: &MySqlPool) {
         let Counts { by_kind, others } = std::mem::take(&mut *self.0.lock());
+        let mut events = Vec::with_capacity(by_kind.len() + 1);
         for (Kind { caller, method, reason }, calls) in by_kind {
             tracing::warn!(caller, rpc.method = method, reason, calls, "calls were refused");
+            events.push(event(caller, method, reason, calls));
         }
         if others > 0 {
             tracing::warn!(calls = others, "calls of further callers were refused");
+            events.push(event("others".to_owned(), "unknown", "", others));
         }
+        if events.is_empty() {
+            return;
+        }
+        let recorded = tokio::time::timeout(RECORD_LIMIT, audit::record_all(pool, &events)).await;
+        match recorded {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "refused calls are not in the audit log"),
+            Err(_) => tracing::warn!("refused calls are not in the audit log: MySQL does not answer"),
+        }
+    }
+}
+
+fn event(principal: String, method: &str, reason: &str, calls: u64) -> Event {
+    Event {
+        principal,
+        // As the audit log names methods: without the package.
+        method: method.rsplit('.').next().unwrap_or(method).to_owned(),
+        target: String::new(),
+        before: Value::Null,
+        after: json!({ "calls": calls }),
+        outcome: Outcome::Denied,
+        reason: reason.to_owned(),
+        request_id: None,
     }
 }

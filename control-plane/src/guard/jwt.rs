@@ -19,7 +19,7 @@ use crate::config::{JwtConfig, Role};
 use crate::reload::{self, Reloaded};
 
 /// A longer subject is no name.
-const LONGEST_SUBJECT: usize = 256;
+const LONGEST_SUBJECT: usize = 255;
 /// More values of the role claim are not looked at.
 const MOST_ROLES: usize = 256;
 

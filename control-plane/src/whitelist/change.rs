@@ -8,9 +8,9 @@ use sqlx::mysql::MySqlConnection;
 use tokio::time::Instant;
 
 use super::error::{Error, Violation};
-use super::history::{Effect, Effects, Kind, Record, State};
 use super::plan::{plan, removable};
 use super::push::{Call, Pushed, push};
+use super::record::{Effect, Effects, Kind, Record, State};
 use super::request::{Action, Caller, Outcome, Request, RequestDigest};
 use super::settle::{Settlement, head_of, intend, next, settle};
 use super::store::Shared;
@@ -156,7 +156,7 @@ async fn prepare(
     }
     if request.expires_at.is_some_and(|expires_at| expires_at <= place.now) {
         let problem = format!("is not after now ({}, by the database's clock)", place.now);
-        let field = "expires_at".to_owned();
+        let field = "expire_time".to_owned();
         return Ok(Err(Error::Invalid(vec![Violation { field, problem }])));
     }
     let mut request = request.clone();

@@ -1,9 +1,8 @@
 //! Whether ids are let through, and which list decides.
 
-use std::collections::HashSet;
-
 use reprise_shared::whitelist::{Scope, Version};
 
+use super::entries::Entry;
 use super::error::Error;
 use super::request::{Violations, id_problem};
 use super::store::Store;
@@ -19,8 +18,8 @@ pub struct Verdict {
     pub id: String,
     /// Whether they go through.
     pub allowed: bool,
-    /// Whether the id stands on the deciding list. An id that does not is let through by an empty list.
-    pub listed: bool,
+    /// The id's entry on the deciding list. An id without one is let through by an empty list.
+    pub entry: Option<Entry>,
 }
 
 /// Verdicts of one version.
@@ -49,16 +48,15 @@ impl Store {
                 Some(own) if entries::size(&mut *connection, &own).await? > 0 => own,
                 _ => Scope::Global,
             };
-            let list = entries::current(&mut connection, &decided_by, Some(ids)).await?;
-            let listed: HashSet<String> = list.named.into_keys().collect();
+            let unrestricted = entries::size(&mut *connection, &decided_by).await? == 0;
+            let listed = entries::named(&mut connection, &decided_by, ids).await?;
             if head::look(&mut *connection).await?.0 != before {
                 continue;
             }
-            let unrestricted = list.entries == 0;
             let verdict = |id: &String| Verdict {
                 id: id.clone(),
-                allowed: unrestricted || listed.contains(id),
-                listed: listed.contains(id),
+                allowed: unrestricted || listed.contains_key(id),
+                entry: listed.get(id).cloned(),
             };
             return Ok(Verdicts {
                 version: before.version,

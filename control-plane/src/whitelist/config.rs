@@ -23,7 +23,7 @@ pub struct Config {
     /// How often MySQL and Redis are compared, and due entries removed. 5 s.
     #[serde(with = "humantime_serde")]
     pub reconcile_every: Duration,
-    /// How often heartbeats are looked at while somebody waits for convergence. 200 ms.
+    /// How often heartbeats are looked at while somebody waits for convergence. 20 ms.
     #[serde(with = "humantime_serde")]
     pub convergence_poll: Duration,
     /// One request carries at most this many ids. 200,000.
@@ -49,7 +49,7 @@ impl Default for Config {
             commit_grace: Duration::from_secs(10),
             settle_limit: Duration::from_secs(120),
             reconcile_every: Duration::from_secs(5),
-            convergence_poll: Duration::from_millis(200),
+            convergence_poll: Duration::from_millis(20),
             max_ids: 200_000,
             max_entries: 500_000,
             max_id_bytes: Self::ID_COLUMN,

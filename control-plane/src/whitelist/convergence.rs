@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reprise_shared::heartbeat::{Fleet, Role};
 use reprise_shared::whitelist::{self, Version};
 use tokio::time::{Instant, sleep};
@@ -37,8 +38,10 @@ pub enum Holding {
         applied: Option<Version>,
         /// The oldest version that a chunk in flight was judged by.
         oldest_in_flight: Option<Version>,
-        /// When Redis last confirmed what it holds.
+        /// How long before Redis last confirmed what it holds.
         age: Option<Duration>,
+        /// When it said so, by its own clock.
+        sent_at: Timestamp,
     },
 }
 
@@ -82,6 +85,7 @@ impl Convergence {
                 applied: worker.whitelist.applied,
                 oldest_in_flight: worker.whitelist.oldest_in_flight,
                 age: worker.whitelist.age_ms.map(Duration::from_millis),
+                sent_at: worker.sent_at,
             },
         };
         let mut members: Vec<Member> = fleet.workers.iter().map(says).collect();
@@ -158,6 +162,7 @@ mod tests {
                 applied: applied.map(Version),
                 oldest_in_flight: oldest_in_flight.map(Version),
                 age: None,
+                sent_at: Timestamp::UNIX_EPOCH,
             },
         }
     }

@@ -7,9 +7,10 @@ use reprise_shared::whitelist::{Content, Head, Scope, Version};
 use sqlx::mysql::{MySqlArguments, MySqlConnection, MySqlRow};
 use sqlx::{Arguments, AssertSqlSafe, Row};
 
-use super::history::{Record, scope_name, scope_of};
+use super::history::{scope_name, scope_of};
 use super::plan::{Current, Remark};
-use super::times::{self, milliseconds};
+use super::record::Record;
+use crate::times::{self, milliseconds};
 
 /// How many ids one statement names: well below the limits of placeholders and packets.
 const STEP: usize = 1_000;
@@ -36,6 +37,8 @@ pub struct EntryPage {
     pub entries: Vec<Entry>,
     /// Where the next page begins: list those after this id. `None` at the end.
     pub next_after: Option<String>,
+    /// The whitelist's version when the page was read.
+    pub version: Version,
 }
 
 /// Reads what a plan needs: the list's size, and the entries that `ids` name, or all.
@@ -233,38 +236,78 @@ pub(super) async fn overdue(executor: impl sqlx::MySqlExecutor<'_>) -> sqlx::Res
     Ok(count.unsigned_abs())
 }
 
-/// Reads one page of a list.
+/// What is selected of an entry.
+const COLUMNS: &str = concat!(
+    "entry_id, added_by, note, ",
+    milliseconds!("added_at"),
+    " AS added_ms, ",
+    milliseconds!("expires_at"),
+    " AS expires_ms"
+);
+
+/// Reads one page of the entries of a list whose ids begin with `prefix`.
 pub(super) async fn page(
     executor: impl sqlx::MySqlExecutor<'_>,
     scope: &Scope,
+    prefix: &str,
     after: &str,
     limit: usize,
 ) -> sqlx::Result<Vec<Entry>> {
-    let rows = sqlx::query(concat!(
-        "/* whitelist_page */ SELECT entry_id, added_by, note, ",
-        milliseconds!("added_at"),
-        " AS added_ms, ",
-        milliseconds!("expires_at"),
-        " AS expires_ms FROM whitelist_entries WHERE scope = ? AND entry_id > ? ORDER BY entry_id LIMIT ?"
-    ))
-    .bind(scope_name(scope))
-    .bind(after)
-    .bind(limit as u64)
-    .fetch_all(executor)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Entry {
-                id: row.try_get("entry_id")?,
-                added_by: row.try_get("added_by")?,
-                added_at: times::from_milliseconds(row.try_get("added_ms")?),
-                note: row.try_get("note")?,
-                expires_at: row
-                    .try_get::<Option<i64>, _>("expires_ms")?
-                    .map(times::from_milliseconds),
-            })
-        })
-        .collect()
+    let mut pattern = String::with_capacity(prefix.len() + 1);
+    for character in prefix.chars() {
+        if matches!(character, '%' | '_' | '|') {
+            pattern.push('|');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    let sql = format!(
+        "/* whitelist_page */ SELECT {COLUMNS} FROM whitelist_entries WHERE scope = ? AND entry_id > ? \
+         AND entry_id LIKE ? ESCAPE '|' ORDER BY entry_id LIMIT ?"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(scope_name(scope))
+        .bind(after)
+        .bind(pattern)
+        .bind(limit as u64)
+        .fetch_all(executor)
+        .await?;
+    rows.iter().map(entry).collect()
+}
+
+/// Reads the entries of a list that `ids` name, by id.
+pub(super) async fn named(
+    connection: &mut MySqlConnection,
+    scope: &Scope,
+    ids: &[String],
+) -> sqlx::Result<HashMap<String, Entry>> {
+    let mut found = HashMap::new();
+    for ids in ids.chunks(STEP) {
+        let marks = marks(ids.len(), "?");
+        let sql = format!(
+            "/* whitelist_check */ SELECT {COLUMNS} FROM whitelist_entries WHERE scope = ? AND entry_id IN ({marks})"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(scope_name(scope));
+        for id in ids {
+            query = query.bind(id);
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            let entry = entry(&row)?;
+            found.insert(entry.id.clone(), entry);
+        }
+    }
+    Ok(found)
+}
+
+fn entry(row: &MySqlRow) -> sqlx::Result<Entry> {
+    let expires: Option<i64> = row.try_get("expires_ms")?;
+    Ok(Entry {
+        id: row.try_get("entry_id")?,
+        added_by: row.try_get("added_by")?,
+        added_at: times::from_milliseconds(row.try_get("added_ms")?),
+        note: row.try_get("note")?,
+        expires_at: expires.map(times::from_milliseconds),
+    })
 }
 
 /// Returns `mark` so many times, with commas.

@@ -7,7 +7,7 @@ use reprise_shared::whitelist::{ChangeId, Scope, Version};
 /// One fault of a request, with the field that it lies in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The field, for example `ids[3]`.
+    /// The field, named as in the `.proto`, for example `ids[3]`.
     pub field: String,
     /// What is wrong and what would be right.
     pub problem: String,

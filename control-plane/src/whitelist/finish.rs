@@ -7,7 +7,7 @@ use reprise_shared::whitelist::{Head, Scope};
 use serde_json::json;
 use sqlx::mysql::MySqlConnection;
 
-use super::history::{Effect, Effects, Kind, Record, State};
+use super::record::{Effect, Effects, Kind, Record, State};
 use super::{entries, head, history};
 use crate::audit;
 
@@ -119,7 +119,7 @@ async fn audit(
                 "entries": record.entries_after(), "added": record.added, "removed": record.removed,
                 "refreshed": record.refreshed, "note": record.note,
             }),
-            audit::Outcome::Failed | audit::Outcome::Unknown => {
+            audit::Outcome::Failed | audit::Outcome::Unknown | audit::Outcome::Denied => {
                 json!({ "change": record.kind.as_str(), "change_id": record.change_id })
             }
         },

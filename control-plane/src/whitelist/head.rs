@@ -5,7 +5,7 @@ use reprise_shared::whitelist::{ChangeId, Head, Version};
 use sqlx::Row;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 
-use super::times::{self, milliseconds};
+use crate::times::{self, milliseconds};
 
 /// Takes the lock, which lasts as long as the transaction, and returns the head and the database's time.
 pub(super) async fn lock(connection: &mut MySqlConnection) -> sqlx::Result<(Head, Timestamp)> {

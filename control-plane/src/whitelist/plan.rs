@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use reprise_shared::whitelist::Scope;
 
 use super::error::Error;
-use super::history::{Effect, Effects, Group};
+use super::record::{Effect, Effects, Group};
 use super::request::{Action, Request};
 
 /// What an entry says beside its id.

@@ -1,6 +1,6 @@
 //! What can be asked about the whitelist without changing it. MySQL answers, since it holds the truth.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use reprise_shared::telemetry::chain;
@@ -10,10 +10,12 @@ use sqlx::Row;
 use super::entries::{self, EntryPage};
 use super::error::Error;
 use super::head;
-use super::history::{self, Effect, Effects, Record, RecordPage, State};
+use super::history;
+use super::record::{Effect, Effects, Record, RecordPage, State};
+use super::samples::{self, Sample};
 use super::settle::look;
 use super::store::Store;
-use super::times::{self, milliseconds};
+use crate::times::{self, milliseconds};
 
 /// One list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,17 +125,29 @@ impl Store {
         Ok(lists)
     }
 
-    /// Lists the entries of a list after an id, in the order of ids, at most `limit` (and [`super::Config::max_page`]).
-    /// Changes between two pages show in the later one.
-    pub async fn entries(&self, scope: &Scope, after: Option<&str>, limit: usize) -> Result<EntryPage, Error> {
+    /// Lists the entries of a list whose ids begin with `prefix`, after an id, in the order of ids, at most `limit`
+    /// (and [`super::Config::max_page`]). Changes between two pages show in the later one.
+    pub async fn entries(
+        &self,
+        scope: &Scope,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<EntryPage, Error> {
         let limit = limit.clamp(1, self.shared.config.max_page);
         let pool = self.shared.database.pool();
-        let mut entries = entries::page(pool, scope, after.unwrap_or_default(), limit + 1).await?;
+        // The version first: what the page shows is of that version or a later one.
+        let version = head::look(pool).await?.0.version;
+        let mut entries = entries::page(pool, scope, prefix, after.unwrap_or_default(), limit + 1).await?;
         let has_more = entries.len() > limit;
         entries.truncate(limit);
         let last = entries.last().filter(|_| has_more);
         let next_after = last.map(|entry| entry.id.clone());
-        Ok(EntryPage { entries, next_after })
+        Ok(EntryPage {
+            entries,
+            next_after,
+            version,
+        })
     }
 
     /// Lists the changes that made, or were to make, a version, the newest first, at most `limit` (and
@@ -151,6 +165,11 @@ impl Store {
     /// Finds a change, also one without a version.
     pub async fn record(&self, change_id: &ChangeId) -> Result<Option<Record>, Error> {
         Ok(history::find(self.shared.database.pool(), change_id).await?)
+    }
+
+    /// Returns some of the ids that each of these changes added and removed, at most so many of each.
+    pub async fn samples(&self, records: &[Record], most: usize) -> Result<HashMap<ChangeId, Sample>, Error> {
+        Ok(samples::read(self.shared.database.pool(), records, most).await?)
     }
 
     /// Returns the ids of a change with one effect.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::Config;
 use super::error::{Error, Violation};
-use super::history::{Effect, Effects, Kind, Record};
+use super::record::{Effect, Effects, Kind, Record};
 
 /// At most this many violations are listed; one more says how many were left out.
 const MAX_VIOLATIONS: usize = 100;
@@ -65,7 +65,7 @@ pub struct Request {
     pub allow_unrestricted: bool,
     /// The version that the caller saw; another one now refuses the request.
     pub etag: Option<Version>,
-    /// Names the request, at most 64 letters, digits and `-_.:`: the same again answers what the first one did.
+    /// Names the request, at most 64 visible ASCII characters: the same again answers what the first one did.
     pub request_id: Option<String>,
     /// Say what would happen, and change nothing.
     pub validate_only: bool,
@@ -97,7 +97,10 @@ impl Request {
             let is_name = (1..=64).contains(&name.len()) && name.bytes().all(legal);
             if !is_name || (self.action != Action::Remove && !type_names.contains(name)) {
                 let known = type_names.join(", ");
-                violations.add("scope", format!("is no data type of the catalog; there are: {known}"));
+                violations.add(
+                    "data_type",
+                    format!("is no data type of the catalog; there are: {known}"),
+                );
             }
         }
         if self.note.chars().count() > MAX_NOTE_CHARACTERS || self.note.contains(char::is_control) {
@@ -105,12 +108,12 @@ impl Request {
             violations.add("note", problem);
         }
         if self.expires_at.is_some() && self.action == Action::Remove {
-            violations.add("expires_at", "has no meaning for a removal");
+            violations.add("expire_time", "has no meaning for a removal");
         }
         if let Some(id) = &self.request_id {
-            let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-            if !((1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(legal)) {
-                let problem = format!("must be 1 to {MAX_REQUEST_ID} letters, digits and -_.: (a UUID, for example)");
+            let legal = (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+            if !legal {
+                let problem = format!("must be 1 to {MAX_REQUEST_ID} visible ASCII characters (a UUID, for example)");
                 violations.add("request_id", problem);
             }
         }
@@ -243,6 +246,8 @@ pub struct Outcome {
     pub added: u64,
     /// How many ids were on the list before (of an addition or replacement).
     pub already_present: u64,
+    /// How many of those took a new note or expiry.
+    pub refreshed: u64,
     /// How many ids are no longer on the list.
     pub removed: u64,
     /// How many ids were not on the list (of a removal).
@@ -291,6 +296,7 @@ impl Outcome {
             entries: record.entries_after(),
             added: record.added,
             already_present: if is_removal { 0 } else { kept },
+            refreshed: record.refreshed,
             removed: record.removed,
             not_present: if is_removal { kept } else { 0 },
             ids,
@@ -335,9 +341,9 @@ mod tests {
                 "ids[3]",
                 "ids[4]",
                 "ids[5]",
-                "scope",
+                "data_type",
                 "note",
-                "expires_at",
+                "expire_time",
                 "request_id"
             ]
         );
@@ -349,8 +355,8 @@ mod tests {
     #[test]
     fn only_a_removal_may_name_a_type_that_is_not_in_the_catalog() {
         let of = |action| Request::new(action, Scope::Type("fund_old".to_owned()), ["a"]);
-        assert_eq!(faults(&of(Action::Add)), ["scope"]);
-        assert_eq!(faults(&of(Action::Replace)), ["scope"]);
+        assert_eq!(faults(&of(Action::Add)), ["data_type"]);
+        assert_eq!(faults(&of(Action::Replace)), ["data_type"]);
         assert!(of(Action::Remove).check(&caller(), &[], &Config::default()).is_ok());
     }
 

@@ -7,8 +7,8 @@ use sqlx::mysql::MySqlConnection;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::history::{Effect, Effects, Group, Kind, Record, State};
 use super::push::{Call, Pushed, push};
+use super::record::{Effect, Effects, Group, Kind, Record, State};
 use super::request::{Caller, RequestDigest, id_problem};
 use super::store::Shared;
 use super::{entries, finish, head, history};

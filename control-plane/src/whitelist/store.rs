@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout_at};
 use super::change::{Step, Work, rehearse, step};
 use super::config::Config;
 use super::error::Error;
-use super::history::{self, State};
+use super::history;
+use super::record::State;
 use super::request::{Caller, Outcome, Request};
 use super::settle::{Repair, Settlement, settle};
 
@@ -80,6 +81,19 @@ impl Store {
         }
     }
 
+    /// Tells whether the catalog has a data type.
+    pub fn knows(&self, data_type: &str) -> bool {
+        self.shared.type_names.iter().any(|name| name == data_type)
+    }
+
+    /// Finds all faults of a request that can be seen without looking at the lists.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with all of them.
+    pub fn check_request(&self, caller: &Caller, request: &Request) -> Result<(), Error> {
+        request.check(caller, &self.shared.type_names, &self.shared.config)
+    }
+
     /// Makes a change, or says what it would do (`validate_only`).
     ///
     /// Returns when MySQL and Redis have it; workers are told by then and follow within milliseconds, or one poll
@@ -92,7 +106,7 @@ impl Store {
     /// changed.
     pub async fn change(&self, caller: &Caller, mut request: Request) -> Result<Outcome, Error> {
         let shared = &self.shared;
-        request.check(caller, &shared.type_names, &shared.config)?;
+        self.check_request(caller, &request)?;
         // What the column holds, so that the same expiry compares as the same.
         request.expires_at = request
             .expires_at

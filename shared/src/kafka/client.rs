@@ -4,6 +4,16 @@ use rdkafka::ClientConfig;
 
 use crate::config::KafkaConfig;
 
+/// Names a worker to the brokers, so that the members of its group are known by their workers.
+pub fn client_id_of(kafka: &KafkaConfig, worker_id: &str) -> String {
+    format!("{}-{worker_id}", kafka.client_id)
+}
+
+/// Returns the worker that a client id names; the whole client id when something else made it.
+pub fn worker_of(client_id: &str) -> &str {
+    client_id.rsplit_once('-').map_or(client_id, |(_, worker)| worker)
+}
+
 /// Makes a configuration for a consumer that never jumps and never commits by itself. `kafka.properties` (TLS, SASL,
 /// tuning) come first, so that what reprise fixes wins; the config refuses to set those anyway.
 pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
@@ -27,4 +37,19 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
         // Kafka's default of 1,000 ms idles a consumer that is a little slower than the fetcher most of the time.
         .set("fetch.queue.backoff.ms", "10");
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_found_by_its_client_id() {
+        let kafka = KafkaConfig {
+            client_id: "reprise-eu".to_owned(),
+            ..KafkaConfig::default()
+        };
+        assert_eq!(worker_of(&client_id_of(&kafka, "0193af")), "0193af");
+        assert_eq!(worker_of("kcat"), "kcat");
+    }
 }

@@ -1,6 +1,9 @@
 //! Makes tokens, good ones and bad ones.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
@@ -25,6 +28,30 @@ impl Issuer {
     pub fn new(kid: &str) -> Result<Self> {
         let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("make a key"))?;
         let key = Ed25519KeyPair::from_pkcs8(key.as_ref()).map_err(|_| anyhow!("read the key again"))?;
+        Ok(Self {
+            key,
+            kid: kid.to_owned(),
+        })
+    }
+
+    /// Takes over the key in a file, or makes one and leaves it there, for this user alone to read.
+    pub fn kept(kid: &str, path: &Path) -> Result<Self> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("make a key"))?;
+                let mut file = std::fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(path)
+                    .with_context(|| format!("make {}", path.display()))?;
+                file.write_all(key.as_ref()).context("write the key")?;
+                key.as_ref().to_vec()
+            }
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        };
+        let key = Ed25519KeyPair::from_pkcs8(&bytes).map_err(|_| anyhow!("{} holds no key", path.display()))?;
         Ok(Self {
             key,
             kid: kid.to_owned(),
@@ -74,6 +101,14 @@ impl Issuer {
     /// Returns a good token.
     pub fn token(&self, subject: &str, role: &str) -> String {
         self.sign(&self.header(), &Self::claims(subject, role))
+    }
+
+    /// Returns a token that is good for so long.
+    pub fn lasting_token(&self, subject: &str, role: &str, lifetime: Duration) -> String {
+        let mut claims = Self::claims(subject, role);
+        let issued = claims["iat"].as_u64().unwrap_or_default();
+        claims["exp"] = json!(issued + lifetime.as_secs());
+        self.sign(&self.header(), &claims)
     }
 
     /// Signs any header and claims.

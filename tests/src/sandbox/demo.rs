@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use reprise_shared::clock::Clock;
-use reprise_shared::whitelist::{Edit, Scope};
 use tokio_util::sync::CancellationToken;
 
 use super::counts::Counters;
@@ -41,7 +40,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(folder: &Path, arguments: &Arguments) -> Result<ExitCode> {
-    heading("The stack: Kafka, MySQL, Redis and one ingest worker");
+    heading("The stack: Kafka, MySQL, Redis, the control plane and one ingest worker");
     let endpoints = up::start(&StateFolder::open(folder.to_owned())?).await?;
     let stack = Stack::at(endpoints, folder)?;
     show_endpoints(&stack);
@@ -93,13 +92,9 @@ async fn begin(stack: &Stack) -> Result<Before> {
     caught_up(stack)
         .await
         .context("wait for the records that are in the topic already")?;
-    let writer = stack.whitelist();
-    let listed = writer
-        .content()
-        .await?
-        .is_some_and(|content| !content.global.is_empty());
-    if listed {
-        let version = whitelist::apply(&writer, Scope::Global, Edit::Replace(Vec::new())).await?;
+    let mut client = stack.whitelist()?;
+    if !whitelist::get(&mut client, "").await?.unrestricted {
+        let version = whitelist::replace(&mut client, Vec::new()).await?;
         watch::applied(stack, version, PATIENCE).await?;
         say(format_args!(
             "  the whitelist of an earlier demo is empty again (version {version}), so everything goes through"
@@ -205,6 +200,12 @@ fn show_endpoints(stack: &Stack) {
         line("MySQL", &endpoints.mysql),
         line("Redis", &endpoints.redis),
     ];
+    if let Some(address) = &endpoints.control_plane {
+        lines.push(line(
+            "control plane",
+            &format!("{address} (gRPC; tokens in .dev/endpoints.json)"),
+        ));
+    }
     lines.extend(endpoints.ingest_http.iter().map(|http| line("worker", http)));
     lines.push(line("logs", &endpoints.log_dir.display().to_string()));
     table(&["", ""], lines);

@@ -1,4 +1,4 @@
-//! What a worker needs to find on the servers: database and schema, the topic, and a whitelist.
+//! What the services need to find on the servers: database and schema, and the topic.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -10,8 +10,6 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use reprise_shared::clock::Clock;
 use reprise_shared::mysql::{self, Database};
-use reprise_shared::redis::{Redis, Settings};
-use reprise_shared::whitelist::{Answer, ChangeId, Content, Head, Version, Writer};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection};
 
@@ -81,26 +79,4 @@ pub(super) async fn topic(brokers: &str) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Gives Redis an empty whitelist, which lets everything through, where it has none at all.
-pub(super) async fn whitelist(url: &str) -> Result<()> {
-    let writer = Writer::new(Redis::open(Settings::new(url))?, Writer::DEFAULT_MAX_NOTICE_IDS);
-    initialise(&writer).await.map(drop)
-}
-
-/// Makes the first version of the whitelist, empty; returns the version that was there already.
-pub(super) async fn initialise(writer: &Writer) -> Result<Option<Version>> {
-    if let Some(head) = writer.head().await? {
-        return Ok(Some(head.version));
-    }
-    let empty = Content::new(Head {
-        version: Version(1),
-        change_id: ChangeId::new(uuid::Uuid::now_v7().to_string()),
-    });
-    match writer.initialise(&empty).await? {
-        Answer::Applied { .. } => Ok(None),
-        Answer::Conflict { current } => Ok(Some(current)),
-        Answer::Unknown => bail!("Redis did not take the first whitelist"),
-    }
 }

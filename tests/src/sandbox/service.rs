@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::stack::{GROUP, HEARTBEAT, catalog_path};
 use super::state::EndpointsFile;
 use crate::cluster::{Spec, binary};
+use crate::control::Issuer;
 use crate::servers::process::Lifetime;
 
 /// Returns how to run the ingest worker of a stack, without its place in the network: that is `port`.
@@ -34,6 +35,38 @@ pub(super) fn ingest(endpoints: &EndpointsFile, folder: &Path, name: &str, port:
             .collect(),
         logs: endpoints.log_dir.clone(),
         http: format!("http://127.0.0.1:{port}"),
+        lifetime: Lifetime::Detached,
+    })
+}
+
+/// Returns how to run the control plane of a stack; `jwks` holds the keys of the tokens that it takes.
+pub(super) fn control_plane(
+    endpoints: &EndpointsFile,
+    folder: &Path,
+    name: &str,
+    [grpc, http]: [u16; 2],
+    jwks: &Path,
+) -> Result<Spec> {
+    let settings = [
+        ("kafka.brokers", endpoints.kafka.clone()),
+        ("mysql.url", endpoints.mysql.clone()),
+        ("redis.url", endpoints.redis.clone()),
+        ("grpc.listen", format!("127.0.0.1:{grpc}")),
+        ("http.listen", format!("127.0.0.1:{http}")),
+        ("ingest.group", GROUP.to_owned()),
+        ("log.format", "pretty".to_owned()),
+        ("catalog", catalog_path(folder)?.display().to_string()),
+    ];
+    let settings = settings.into_iter().chain(Issuer::settings(jwks));
+    Ok(Spec {
+        name: name.to_owned(),
+        binary: binary("reprise-control-plane")?,
+        arguments: settings
+            .flat_map(|(key, value)| ["--set".into(), format!("{key}={value}").into()])
+            .collect(),
+        environment: Vec::new(),
+        logs: endpoints.log_dir.clone(),
+        http: format!("http://127.0.0.1:{http}"),
         lifetime: Lifetime::Detached,
     })
 }

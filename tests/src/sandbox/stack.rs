@@ -11,9 +11,9 @@ use reprise_shared::clock::Clock;
 use reprise_shared::heartbeat;
 use reprise_shared::mysql::{self, Database};
 use reprise_shared::redis::{Redis, Settings};
-use reprise_shared::whitelist;
 use sqlx::mysql::MySqlPool;
 
+use super::api::{self, Whitelist};
 use super::state::EndpointsFile;
 use crate::wait::blocking;
 
@@ -69,9 +69,9 @@ impl Stack {
         })
     }
 
-    /// Returns what changes the whitelist.
-    pub(super) fn whitelist(&self) -> whitelist::Writer {
-        whitelist::Writer::new(self.redis.clone(), whitelist::Writer::DEFAULT_MAX_NOTICE_IDS)
+    /// Returns the control plane's whitelist, as an operator calls it.
+    pub(super) fn whitelist(&self) -> Result<Whitelist> {
+        api::whitelist(&self.endpoints)
     }
 
     /// Returns the heartbeats of the workers that are there.

@@ -5,6 +5,7 @@
 //! | `endpoints.json` | where everything is; exists while the stack is up |
 //! | `pids.json` | which processes are ours, each with when it began |
 //! | `ports.json`, `service-ports.json` | the ports, so that a stack comes back where it was |
+//! | `keys/` | the development key that signs the tokens, and its public half |
 //! | `lock` | held by the `up` or `down` that is at work |
 
 use std::{
@@ -127,17 +128,19 @@ impl StateFolder {
         Ok(ports)
     }
 
-    /// A service's port of last time, or a free one where it is taken and not by this very service.
-    pub(super) fn service_port(&self, name: &str, running: &[Recorded]) -> Result<u16> {
+    /// A port of a service (`purpose` tells several apart) of last time, or a free one where it is taken and not by this
+    /// very service.
+    pub(super) fn service_port(&self, name: &str, purpose: &str, running: &[Recorded]) -> Result<u16> {
         let mut known: BTreeMap<String, u16> = self.read("service-ports.json")?.unwrap_or_default();
         let ours = running
             .iter()
             .any(|process| process.name == name && process.identity.is_running());
-        if let Some(port) = known.get(name).copied().filter(|port| ours || ports::is_free(*port)) {
+        let key = format!("{name} {purpose}");
+        if let Some(port) = known.get(&key).copied().filter(|port| ours || ports::is_free(*port)) {
             return Ok(port);
         }
         let [port] = ports::free()?;
-        known.insert(name.to_owned(), port);
+        known.insert(key, port);
         self.write("service-ports.json", &known)?;
         Ok(port)
     }

@@ -1,6 +1,11 @@
 //! `up`: starts what does not run, heals what runs in part, and leaves it all running.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use tokio::sync::Mutex;
@@ -8,9 +13,11 @@ use tokio::sync::Mutex;
 use super::{
     prepare, service,
     state::{EndpointsFile, Recorded, StateFolder},
+    whitelist,
 };
 use crate::{
     cluster::{Service, Spec},
+    control::Issuer,
     env,
     servers::{START_LIMIT, Server, Set, process::Identity},
 };
@@ -18,8 +25,14 @@ use crate::{
 /// How long a server that runs already may take to answer before it is taken for dead.
 const ALIVE_LIMIT: Duration = Duration::from_secs(10);
 
+/// The stack's control plane.
+const CONTROL_PLANE: &str = "control-plane";
 /// The stack's one ingest worker.
 const INGEST: &str = "ingest-1";
+/// The roles, each of which has a token of a person who is named like it.
+const ROLES: [&str; 3] = ["viewer", "operator", "admin"];
+/// The tokens are made anew by each `up`, and this is longer than a stack stays up.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How long a worker may take to be ready: it joins its group, which has to notice first that a killed one is gone.
 const READY_LIMIT: Duration = Duration::from_secs(90);
 
@@ -33,7 +46,11 @@ pub(super) async fn run(folder: &StateFolder) -> Result<ExitCode> {
 pub(super) async fn start(folder: &StateFolder) -> Result<EndpointsFile> {
     let recorded = folder.recorded()?;
     let mut set = Set::at(&folder.place(), folder.ports(&recorded)?, env::given()).await?;
-    let port = folder.service_port(INGEST, &recorded)?;
+    let port = |name: &str, purpose: &str| folder.service_port(name, purpose, &recorded);
+    let (ingest_http, control_ports) = (
+        port(INGEST, "http")?,
+        [port(CONTROL_PLANE, "grpc")?, port(CONTROL_PLANE, "http")?],
+    );
     let ledger = Ledger {
         folder,
         processes: Mutex::new(recorded),
@@ -43,23 +60,41 @@ pub(super) async fn start(folder: &StateFolder) -> Result<EndpointsFile> {
         ledger.ensure(&mut set.mariadb),
         ledger.ensure(&mut set.redis)
     )?;
-    let (mysql, (), ()) = tokio::try_join!(
+    let (mysql, ()) = tokio::try_join!(
         prepare::database(&set.endpoints.mysql),
-        prepare::topic(&set.endpoints.kafka),
-        prepare::whitelist(&set.endpoints.redis)
+        prepare::topic(&set.endpoints.kafka)
     )?;
+    let (jwks, tokens) = keys(folder.path())?;
     let mut endpoints = EndpointsFile {
         kafka: set.endpoints.kafka,
         redis: set.endpoints.redis,
         mysql,
         log_dir: folder.place().logs(),
+        control_plane: Some(format!("127.0.0.1:{}", control_ports[0])),
+        control_plane_http: Some(format!("http://127.0.0.1:{}", control_ports[1])),
+        tokens,
         ..EndpointsFile::default()
     };
-    let worker = service::ingest(&endpoints, folder.path(), INGEST, port)?;
+    let control = service::control_plane(&endpoints, folder.path(), CONTROL_PLANE, control_ports, &jwks)?;
+    let worker = service::ingest(&endpoints, folder.path(), INGEST, ingest_http)?;
     endpoints.ingest_http.push(worker.http.clone());
+    ledger.ensure_service(control).await?;
+    // A worker does not start before there is a whitelist.
+    whitelist::initialise(&endpoints).await?;
     ledger.ensure_service(worker).await?;
     folder.write_endpoints(&endpoints)?;
     Ok(endpoints)
+}
+
+/// Makes the development keys where there are none, and a token for each role.
+fn keys(folder: &Path) -> Result<(PathBuf, BTreeMap<String, String>)> {
+    let folder = folder.join("keys");
+    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let issuer = Issuer::kept("development", &folder.join("signing.pk8"))?;
+    let jwks = folder.join("jwks.json");
+    Issuer::write_jwks(&[&issuer], &jwks)?;
+    let tokens = ROLES.map(|role| (role.to_owned(), issuer.lasting_token(role, role, TOKEN_LIFETIME)));
+    Ok((jwks, tokens.into()))
 }
 
 /// Keeps `pids.json` true after every start, so that a `down` finds what an interrupted `up` has started.

@@ -1,24 +1,28 @@
-//! `whitelist`: shows and changes the whitelist, through the same calls on Redis as everyone.
+//! `whitelist`: shows and changes the whitelist, through the control plane.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
-use reprise_shared::whitelist::{Answer, Change, ChangeId, Content, Edit, Scope, Version, Writer};
+use reprise_proto::v1::{
+    AddWhitelistEntriesRequest, GetWhitelistRequest, GetWhitelistStatusRequest, ListWhitelistEntriesRequest,
+    RemoveWhitelistEntriesRequest, ReplaceWhitelistRequest,
+};
+use tonic::{Response, Status};
 
-use super::prepare;
+use super::api::{self, Whitelist};
 use super::screen::{number, say, table};
 use super::stack::Stack;
+use super::state::EndpointsFile;
 
 /// How many ids `show` lists of each list.
-const SHOWN: usize = 20;
+const SHOWN: i32 = 20;
 
 /// What to do with the whitelist.
 #[derive(Debug, Subcommand)]
 pub(super) enum Arguments {
-    /// Make the first version, empty, where there is none.
-    Init,
     /// Make these ids the whole list.
     Set(Ids),
     /// Add ids to the list.
@@ -47,84 +51,139 @@ pub(super) struct Ids {
 
 pub(super) async fn run(folder: &Path, arguments: Arguments) -> Result<ExitCode> {
     let stack = Stack::open(folder)?;
-    let writer = stack.whitelist();
+    let mut client = stack.whitelist()?;
     match arguments {
-        Arguments::Init => match prepare::initialise(&writer).await? {
-            None => say("the whitelist is initialised: version 1, empty, so everything goes through"),
-            Some(version) => say(format_args!("the whitelist has version {version} already")),
-        },
-        Arguments::Set(ids) => change(&stack, &writer, &ids, Edit::Replace).await?,
+        Arguments::Set(ids) => {
+            let request = ReplaceWhitelistRequest {
+                ids: ids.read()?,
+                data_type: ids.data_type(),
+                allow_unrestricted: ids.allow_unrestricted,
+                ..ReplaceWhitelistRequest::default()
+            };
+            let answer = told(client.replace_whitelist(request).await)?;
+            changed(answer.whitelist, answer.added, answer.removed)?;
+        }
         Arguments::Add(ids) => {
-            let edit = |added| Edit::Update { added, removed: vec![] };
-            change(&stack, &writer, &ids, edit).await?;
+            let request = AddWhitelistEntriesRequest {
+                ids: ids.read()?,
+                data_type: ids.data_type(),
+                ..AddWhitelistEntriesRequest::default()
+            };
+            let answer = told(client.add_whitelist_entries(request).await)?;
+            changed(answer.whitelist, answer.added, 0)?;
         }
         Arguments::Remove(ids) => {
-            let edit = |removed| Edit::Update { added: vec![], removed };
-            change(&stack, &writer, &ids, edit).await?;
+            let request = RemoveWhitelistEntriesRequest {
+                ids: ids.read()?,
+                data_type: ids.data_type(),
+                allow_unrestricted: ids.allow_unrestricted,
+                ..RemoveWhitelistEntriesRequest::default()
+            };
+            let answer = told(client.remove_whitelist_entries(request).await)?;
+            changed(answer.whitelist, 0, answer.removed)?;
         }
-        Arguments::Show => show(&content(&writer).await?),
+        Arguments::Show => show(&stack, &mut client).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Changes one list and returns the version that this made.
-pub(super) async fn apply(writer: &Writer, scope: Scope, edit: Edit) -> Result<Version> {
-    let head = writer.head().await?.context("the whitelist is not initialised")?;
-    let change = Change {
-        id: ChangeId::new(uuid::Uuid::now_v7().to_string()),
-        scope,
-        edit,
+/// Makes the first version, empty, where there is none: then everything goes through.
+pub(super) async fn initialise(endpoints: &EndpointsFile) -> Result<()> {
+    let mut client = api::whitelist(endpoints)?;
+    if get(&mut client, "").await?.version == 0 {
+        replace(&mut client, Vec::new()).await?;
+    }
+    Ok(())
+}
+
+/// Makes the global list hold exactly these ids, or let everything through, and returns the version that this made.
+pub(super) async fn replace(client: &mut Whitelist, ids: Vec<String>) -> Result<u64> {
+    let request = ReplaceWhitelistRequest {
+        allow_unrestricted: ids.is_empty(),
+        ids,
+        ..ReplaceWhitelistRequest::default()
     };
-    match writer.apply(&change, head.version, head.version.next()).await? {
-        Answer::Applied { version, .. } => Ok(version),
-        Answer::Conflict { current } => bail!("someone else made version {current} at the same time: try again"),
-        Answer::Unknown => bail!("the whitelist is not initialised"),
+    let answer = told(client.replace_whitelist(request).await)?;
+    Ok(answer.whitelist.context("the answer has no whitelist")?.version)
+}
+
+/// Looks whether every worker has applied a version, for at most `wait`.
+pub(super) async fn is_applied(client: &mut Whitelist, version: u64, wait: Duration) -> Result<bool> {
+    let request = GetWhitelistStatusRequest {
+        version,
+        wait: Some(prost_types::Duration::try_from(wait)?),
+    };
+    let status = told(client.get_whitelist_status(request).await)?;
+    Ok(status.applied_everywhere && !status.workers.is_empty())
+}
+
+/// Returns one list without its entries.
+pub(super) async fn get(client: &mut Whitelist, data_type: &str) -> Result<reprise_proto::v1::Whitelist> {
+    let request = GetWhitelistRequest {
+        data_type: data_type.to_owned(),
+    };
+    let answer = told(client.get_whitelist(request).await)?;
+    answer.whitelist.context("the answer has no whitelist")
+}
+
+/// Returns the answer; what a refused call says is made for people.
+fn told<T>(answer: Result<Response<T>, Status>) -> Result<T> {
+    match answer {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) => bail!("{}: {}", status.code(), status.message()),
     }
 }
 
-async fn content(writer: &Writer) -> Result<Content> {
-    let content = writer.content().await?;
-    content.context("the whitelist is not initialised: nothing is read until `whitelist init`")
-}
-
-async fn change(stack: &Stack, writer: &Writer, arguments: &Ids, edit: impl FnOnce(Vec<String>) -> Edit) -> Result<()> {
-    let scope = match &arguments.data_type {
-        None => Scope::Global,
-        Some(name) => {
-            ensure!(
-                stack.catalog.find_data_type(name).is_some(),
-                "there is no data type {name}"
-            );
-            Scope::Type(name.clone())
-        }
-    };
-    let given = arguments.read()?;
-    let mut lists = content(writer).await?;
-    let list = lists.list_mut(scope.clone());
-    let before = list.len();
-    let edit = edit(given);
-    match &edit {
-        Edit::Replace(ids) => *list = ids.iter().cloned().collect(),
-        Edit::Update { added, removed } => {
-            list.extend(added.iter().cloned());
-            list.retain(|id| !removed.contains(id));
-        }
-    }
-    let after = list.len();
-    ensure!(
-        after > 0 || arguments.allow_unrestricted,
-        "the list would be empty, which lets everything through; if that is meant, add --allow-unrestricted"
-    );
-    let version = apply(writer, scope, edit).await?;
+fn changed(list: Option<reprise_proto::v1::Whitelist>, added: u64, removed: u64) -> Result<()> {
+    let list = list.context("the answer has no whitelist")?;
     say(format_args!(
-        "version {version}: {} ids, {} before",
-        number(after as u64),
-        number(before as u64)
+        "version {}: {} ids, {} added, {} removed",
+        list.version,
+        number(list.entry_count),
+        number(added),
+        number(removed)
     ));
     Ok(())
 }
 
+async fn show(stack: &Stack, client: &mut Whitelist) -> Result<()> {
+    let types = stack.catalog.data_types.iter().map(|data_type| data_type.name.as_str());
+    let mut rows = Vec::new();
+    for name in std::iter::once("").chain(types) {
+        let list = get(client, name).await?;
+        if name.is_empty() {
+            say(format_args!("version {}", list.version));
+        } else if list.entry_count == 0 {
+            continue;
+        }
+        let request = ListWhitelistEntriesRequest {
+            data_type: name.to_owned(),
+            page_size: SHOWN,
+            ..ListWhitelistEntriesRequest::default()
+        };
+        let page = told(client.list_whitelist_entries(request).await)?;
+        let mut ids: Vec<&str> = page.entries.iter().map(|entry| entry.id.as_str()).collect();
+        if ids.is_empty() {
+            ids.push("(empty: everything goes through)");
+        } else if !page.next_page_token.is_empty() {
+            ids.push("…");
+        }
+        let name = if name.is_empty() {
+            "global".to_owned()
+        } else {
+            format!("type {name}")
+        };
+        rows.push(vec![name, number(list.entry_count), ids.join(" ")]);
+    }
+    table(&["list", "ids", ""], rows);
+    Ok(())
+}
+
 impl Ids {
+    fn data_type(&self) -> String {
+        self.data_type.clone().unwrap_or_default()
+    }
+
     fn read(&self) -> Result<Vec<String>> {
         let mut ids = self.ids.clone();
         if let Some(path) = &self.file {
@@ -138,20 +197,4 @@ impl Ids {
         }
         Ok(ids)
     }
-}
-
-fn show(content: &Content) {
-    say(format_args!("version {}", content.head.version));
-    let global = ("global".to_owned(), &content.global);
-    let types = content.types.iter().map(|(name, list)| (format!("type {name}"), list));
-    let rows = std::iter::once(global).chain(types).map(|(name, list)| {
-        let mut ids: Vec<&str> = list.iter().take(SHOWN).map(String::as_str).collect();
-        if list.is_empty() {
-            ids.push("(empty: everything goes through)");
-        } else if list.len() > SHOWN {
-            ids.push("…");
-        }
-        vec![name, number(list.len() as u64), ids.join(" ")]
-    });
-    table(&["list", "ids", ""], rows);
 }

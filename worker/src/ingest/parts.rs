@@ -10,7 +10,7 @@ use reprise_shared::clock::Clock;
 use reprise_shared::decode;
 use reprise_shared::health::Readiness;
 use reprise_shared::kafka::calls::Calls;
-use reprise_shared::kafka::client::consumer_config;
+use reprise_shared::kafka::client::{client_id_of, consumer_config};
 use reprise_shared::ledger;
 use reprise_shared::supervise::{OnCancel, OnError, Supervisor};
 use reprise_shared::telemetry::chain;
@@ -124,7 +124,7 @@ pub(super) fn start(
     let (lanes, lanes_drained) = start.lanes(reporter)?;
     let (chunks, decoders) = start.decoders(&lanes)?;
     start.resolver();
-    let consumer = Arc::new(subscribe(config, &start.catalog)?);
+    let consumer = Arc::new(subscribe(config, &start.catalog, &start.worker_id)?);
     let (commands, reader) = start.source(&consumer, chunks)?;
     let beat = start.watch(&readiness, &consumer);
     let abandon = start.abandon;
@@ -378,11 +378,12 @@ fn run_lane(supervisor: &Supervisor, lane: Lane, abandon: CancellationToken) -> 
     wait
 }
 
-fn subscribe(config: &Config, catalog: &Catalog) -> Result<LiveConsumer, Error> {
+fn subscribe(config: &Config, catalog: &Catalog, worker_id: &str) -> Result<LiveConsumer, Error> {
     let ingest = &config.ingest;
     let kibibytes = (ingest.fetch_ahead.as_u64() / 1_024).to_string();
     let mut settings = consumer_config(&config.kafka, &ingest.group);
     settings
+        .set("client.id", client_id_of(&config.kafka, worker_id))
         .set("session.timeout.ms", ingest.session_timeout.as_millis().to_string())
         .set("max.poll.interval.ms", ingest.max_poll_interval.as_millis().to_string())
         .set("queued.max.messages.kbytes", kibibytes)

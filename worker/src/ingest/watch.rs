@@ -20,6 +20,9 @@ use crate::source::partition::{Partitions, State};
 use crate::source::rebalance::LiveConsumer;
 use crate::types::Types;
 
+/// A burst of whitelist changes sends heartbeats no closer than this.
+const LEAST_BETWEEN_BEATS: Duration = Duration::from_millis(10);
+
 /// Makes and sends this worker's heartbeat. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Beat {
@@ -137,13 +140,21 @@ impl Watch {
     pub(super) async fn run(mut self, interval: Duration, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let whitelist = self.beat.whitelist.clone();
         loop {
+            let told = whitelist.applied_version();
+            let partitions = self.look();
+            self.beat.send(partitions).await;
+            // Whoever waits for a whitelist change to arrive everywhere hears of it at once.
+            let early = async {
+                tokio::time::sleep(LEAST_BETWEEN_BEATS).await;
+                whitelist.wait_until(&shutdown, |state| state.applied != told).await
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
+                _ = early => {}
             }
-            let partitions = self.look();
-            self.beat.send(partitions).await;
         }
     }
 

@@ -4,15 +4,13 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use reprise_shared::clock::Clock;
-use reprise_shared::whitelist::{Edit, Scope, Version};
 
 use crate::sandbox::counts::Counters;
 use crate::sandbox::screen::{Live, number};
 use crate::sandbox::stack::Stack;
 use crate::sandbox::whitelist;
-use crate::wait::wait_for;
 
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -35,7 +33,7 @@ pub(super) struct Watch<'a> {
 
 /// A change of the whitelist that no worker was seen to have applied yet.
 struct Changed {
-    version: Version,
+    version: u64,
     at: Duration,
 }
 
@@ -95,19 +93,18 @@ impl Watch<'_> {
     async fn change(&self, live: &Live, clock: &Clock) -> Result<Changed> {
         let funds = number(self.funds.len() as u64);
         let at = clock.monotonic();
-        let edit = Edit::Replace(self.funds.clone());
-        let version = whitelist::apply(&self.stack.whitelist(), Scope::Global, edit).await?;
+        let version = whitelist::replace(&mut self.stack.whitelist()?, self.funds.clone()).await?;
         live.note(format_args!("whitelist: {funds} funds from now on (version {version})"));
         Ok(Changed { version, at })
     }
 
     async fn applied(&self, changed: &Changed, live: &Live, clock: &Clock) -> Result<bool> {
-        if !has_applied(self.stack, changed.version).await? {
+        if !whitelist::is_applied(&mut self.stack.whitelist()?, changed.version, Duration::ZERO).await? {
             return Ok(false);
         }
         let took = clock.monotonic().saturating_sub(changed.at).as_millis();
         live.note(format_args!(
-            "whitelist: version {} is applied, by the worker's heartbeat {took} ms later",
+            "whitelist: version {} is applied by every worker, as the control plane says {took} ms later",
             changed.version
         ));
         Ok(true)
@@ -115,22 +112,17 @@ impl Watch<'_> {
 }
 
 /// Waits until every worker has applied a version of the whitelist.
-pub(super) async fn applied(stack: &Stack, version: Version, limit: Duration) -> Result<()> {
-    wait_for(
-        "the worker to apply the whitelist",
-        limit,
-        async || match has_applied(stack, version).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("not applied".to_owned()),
-            Err(error) => Err(format!("{error:#}")),
-        },
-    )
-    .await
-}
-
-async fn has_applied(stack: &Stack, version: Version) -> Result<bool> {
-    let workers = stack.workers().await?.workers;
-    Ok(!workers.is_empty() && workers.iter().all(|worker| worker.whitelist.applied >= Some(version)))
+pub(super) async fn applied(stack: &Stack, version: u64, limit: Duration) -> Result<()> {
+    const A_CALL: Duration = Duration::from_secs(20);
+    let clock = Clock::system();
+    let (mut client, begun) = (stack.whitelist()?, clock.monotonic());
+    while !whitelist::is_applied(&mut client, version, A_CALL).await? {
+        ensure!(
+            clock.monotonic().saturating_sub(begun) < limit,
+            "the worker did not apply version {version} of the whitelist in {limit:?}"
+        );
+    }
+    Ok(())
 }
 
 fn line(delivered: u64, rows: u64, rate: u64, lag: u64) -> String {

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 
 /// Writes a time as the column takes it; finer digits are cut.
-pub(super) fn text(time: Timestamp) -> String {
+pub(crate) fn text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
 /// Reads milliseconds since 1970, as the macro below selects them.
-pub(super) fn from_milliseconds(milliseconds: i64) -> Timestamp {
+pub(crate) fn from_milliseconds(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
 }
 
@@ -18,7 +18,7 @@ macro_rules! milliseconds {
         concat!("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', ", $column, ") DIV 1000")
     };
 }
-pub(super) use milliseconds;
+pub(crate) use milliseconds;
 
 #[cfg(test)]
 mod tests {
