@@ -11,7 +11,11 @@ use reprise_shared::ingest_state::stops::{self, PartitionStop, TypeState};
 use reprise_shared::lookup_changes::Change;
 use reprise_shared::position::{Partition, TopicName, TopicPartition};
 use reprise_shared::redis::{self, Redis};
+use reprise_shared::telemetry::chain;
+use serde_json::{Value, json};
 use sqlx::mysql::MySqlPool;
+
+use crate::audit;
 
 /// At most so many stopped partitions are looked at.
 const MOST_STOPS: u32 = 10_000;
@@ -104,17 +108,49 @@ impl Fleet {
         Ok(lags(workers?, stopped?, topic))
     }
 
-    /// Makes all workers forget keys of a lookup, or all when none are given. Returns how many listened.
+    /// Makes all workers forget keys of a lookup, or all when none are given. Returns how many listened. The audit
+    /// event is written first and becomes visible when Redis took the call, or says that it failed.
     ///
     /// # Errors
-    /// When Redis did not take it.
-    pub async fn refresh_lookup(&self, lookup: LookupIndex, keys: Vec<String>) -> Result<u64, Error> {
+    /// When Redis or MySQL did not take it. Workers may have forgotten the keys then, which does no harm.
+    pub async fn refresh_lookup(
+        &self,
+        lookup: LookupIndex,
+        keys: Vec<String>,
+        principal: String,
+        request_id: String,
+    ) -> Result<u64, Error> {
+        let name = self.catalog.lookup(lookup).name.clone();
+        let mut event = audit::Event {
+            principal,
+            method: "FleetService/RefreshLookup".to_owned(),
+            target: format!("lookups/{name}"),
+            before: Value::Null,
+            after: json!({ "all": keys.is_empty(), "keys": keys.len() }),
+            outcome: audit::Outcome::Done,
+            reason: String::new(),
+            request_id: Some(request_id).filter(|id| !id.is_empty()),
+        };
         let change = Change {
-            lookup: self.catalog.lookup(lookup).name.clone(),
+            lookup: name,
             all: keys.is_empty(),
             keys,
         };
-        Ok(change.publish(&self.redis).await?)
+        let mut transaction = self.pool.begin().await?;
+        audit::record(&mut transaction, &event).await?;
+        match change.publish(&self.redis).await {
+            Ok(told) => {
+                transaction.commit().await?;
+                Ok(told)
+            }
+            Err(error) => {
+                transaction.rollback().await?;
+                event.outcome = audit::Outcome::Failed;
+                event.reason = chain(&error).to_string();
+                audit::record_all(&self.pool, &[event]).await?;
+                Err(error.into())
+            }
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub struct DescriptorsError(#[from] tonic_reflection::server::Error);
 pub struct Parts {
     /// Workers, data types and partitions.
     pub fleet: crate::fleet::Fleet,
+    /// Stops and resumes.
+    pub ingest: crate::ingest::Ingest,
     /// The whitelist.
     pub whitelist: crate::whitelist::Store,
     /// Where the audit log is.
@@ -79,6 +81,7 @@ fn store_failed(error: crate::fleet::Error) -> Error {
 pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Result<Routes, DescriptorsError> {
     let small = usize::try_from(limits.max_message.as_u64()).unwrap_or(usize::MAX);
     let bulk = usize::try_from(limits.max_bulk_message.as_u64()).unwrap_or(usize::MAX);
+    let fleet = fleet::Service::new(parts.fleet, parts.ingest, parts.changes.clone());
     let whitelist = whitelist::Service::new(parts.whitelist, parts.kafka, parts.changes);
     let whitelist = |limit| WhitelistServiceServer::new(whitelist.clone()).max_decoding_message_size(limit);
     let reflection = || {
@@ -89,7 +92,7 @@ pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Res
     };
     let mut routes = Routes::new(whitelist(small))
         .add_service(OffsetRangeServiceServer::new(Unfinished).max_decoding_message_size(small))
-        .add_service(FleetServiceServer::new(fleet::Service(parts.fleet)).max_decoding_message_size(small))
+        .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(small))
         .add_service(AuditServiceServer::new(audit::Service(parts.pool)).max_decoding_message_size(small))
         .add_service(health_service(health))
         .add_service(reflection().build_v1()?.max_decoding_message_size(small))

@@ -18,7 +18,7 @@ use reprise_shared::config::KafkaConfig;
 use reprise_shared::kafka::client::{consumer_config, worker_of};
 use reprise_shared::kafka::describe::{self, Described, describe_topics};
 use reprise_shared::ledger::{Interval, Millis};
-use reprise_shared::position::{Offset, Partition, TopicId, TopicName, TopicPartition};
+use reprise_shared::position::{Offset, Partition, TopicId, TopicName};
 use tokio::sync::Semaphore;
 
 use crate::config::IngestGroup;

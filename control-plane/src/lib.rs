@@ -15,6 +15,8 @@ pub mod metrics;
 pub mod migrate;
 pub mod command;
 pub mod audit;
+pub mod ingest;
+pub mod requests;
 pub mod whitelist;
 mod reload;
 mod times;

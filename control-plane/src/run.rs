@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::grpc::changes::Changes;
 use crate::guard::{self, Guard};
+use crate::ingest::Ingest;
 use crate::kafka::Kafka;
 use crate::serve::{self, Tls};
 use crate::{grpc, reload, whitelist};
@@ -173,6 +174,7 @@ async fn work(
     let changes = Changes::new();
     let parts = grpc::Parts {
         fleet: Fleet::new(Arc::clone(&catalog), pool.clone(), redis, clock.clone()),
+        ingest: Ingest::new(Arc::clone(&catalog), pool.clone(), kafka.clone()),
         whitelist: whitelist.clone(),
         pool,
         changes: changes.clone(),

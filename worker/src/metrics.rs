@@ -55,6 +55,11 @@ pub(crate) fn type_stopped(data_type: &str, reason: &str) {
     gauge!("reprise_type_stopped", "data_type" => data_type.to_owned(), "reason" => reason.to_owned()).set(1.0);
 }
 
+/// Shows that a type goes on.
+pub(crate) fn type_resumed(data_type: &str, reason: &str) {
+    gauge!("reprise_type_stopped", "data_type" => data_type.to_owned(), "reason" => reason.to_owned()).set(0.0);
+}
+
 /// Counts changes of the database's server that this worker found out.
 pub(crate) fn database_changed() {
     counter!("reprise_database_changed_total").increment(1);

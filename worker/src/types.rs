@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics;
 use crate::source::partition::{Partitions, State};
 
+/// At most so many open deferred intervals are looked at in one round.
+const MOST_OPEN: u32 = 10_000;
+
 #[derive(Debug, Default)]
 struct Flags {
     stopped: AtomicBool,
@@ -38,6 +41,8 @@ struct Shared {
     pool: MySqlPool,
     partitions: Partitions,
     mismatches: mpsc::Sender<TypeIndex>,
+    /// Held while the flags are changed, so that an older look at MySQL never undoes a newer stop.
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// Keeps [`Types`] current. Run it beside the pipeline.
@@ -66,6 +71,7 @@ pub fn new(catalog: Arc<Catalog>, pool: MySqlPool, partitions: Partitions, inter
         pool,
         partitions,
         mismatches,
+        changing: tokio::sync::Mutex::new(()),
     }));
     let keeper = Keeper {
         types: types.clone(),
@@ -103,6 +109,7 @@ impl Types {
         let name = &self.0.catalog.data_type(data_type).name;
         tracing::error!(data_type.name = name, stop.reason = reason, detail, "data type stopped");
         metrics::type_stopped(name, reason);
+        let _changing = self.0.changing.lock().await;
         retry("stop type", || stops::stop_type(&self.0.pool, name, reason, detail)).await;
         retry("defer type", || self.take_effect(data_type, reason)).await;
     }
@@ -124,6 +131,11 @@ impl Types {
         reason.clone_into(&mut flags.reason.lock());
         flags.stopped.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Returns why a type is stopped, or was stopped last.
+    pub fn reason(&self, data_type: TypeIndex) -> String {
+        self.0.flags[data_type.0].reason.lock().clone()
     }
 
     /// Puts `[start, end)` on record as deferred for one type of one partition.
@@ -169,21 +181,53 @@ impl Types {
     }
 
     async fn refresh(&self) -> sqlx::Result<()> {
-        for state in stops::type_states(&self.0.pool).await? {
+        let _changing = self.0.changing.lock().await;
+        let states = stops::type_states(&self.0.pool).await?;
+        for state in states {
             let Some(data_type) = self.0.catalog.find_data_type(&state.data_type) else {
                 continue;
             };
             let flags = &self.0.flags[data_type.0];
-            if state.in_key_off {
-                flags.in_key_off.store(true, Ordering::Release);
+            let distrusted = state.in_key_off || !self.0.catalog.data_type(data_type).in_key;
+            flags.in_key_off.store(distrusted, Ordering::Release);
+            match (flags.stopped.load(Ordering::Acquire), state.stopped) {
+                (false, true) => {
+                    tracing::warn!(
+                        data_type.name = state.data_type,
+                        stop.reason = state.reason,
+                        "data type is stopped"
+                    );
+                    self.take_effect(data_type, &state.reason).await?;
+                }
+                (true, false) => {
+                    // Records that were passed over until now stay deferred: their chunks say so.
+                    flags.stopped.store(false, Ordering::Release);
+                    metrics::type_resumed(&state.data_type, &self.reason(data_type));
+                    tracing::info!(data_type.name = state.data_type, "data type goes on");
+                }
+                _ => {}
             }
-            if state.stopped && !flags.stopped.load(Ordering::Acquire) {
-                tracing::warn!(
-                    data_type.name = state.data_type,
-                    stop.reason = state.reason,
-                    "data type is stopped"
-                );
-                self.take_effect(data_type, &state.reason).await?;
+        }
+        self.close_deferred().await
+    }
+
+    /// Closes the deferred intervals of types that go on, in the partitions that this worker reads, once everything
+    /// up to their ends is durable. Should a chunk that was delivered before still hold deferred records, a new
+    /// interval is opened for it and closed in turn.
+    async fn close_deferred(&self) -> sqlx::Result<()> {
+        for open in deferred::open(&self.0.pool, MOST_OPEN).await? {
+            let data_type = self.0.catalog.find_data_type(&open.data_type);
+            if data_type.is_none_or(|data_type| self.is_stopped(data_type)) {
+                continue;
+            }
+            let is_done = self.0.partitions.view(|partition, owned| match &owned.state {
+                State::Reading(stretch) if *partition == open.partition => {
+                    stretch.topic_id != open.topic_id || owned.queue.completed() >= open.end
+                }
+                _ => false,
+            });
+            if is_done.contains(&true) {
+                deferred::close(&self.0.pool, open.id, open.end).await?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! FleetService: the workers, what they read and how far they are.
 
 mod convert;
+mod ingest;
 
 use std::collections::HashMap;
 
@@ -9,21 +10,27 @@ use reprise_proto::v1::*;
 use reprise_shared::catalog::LookupIndex;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::changes::Changes;
 use super::error::{Error, ErrorReason, quoted};
 use super::fields::Fields;
 use super::paging::Page;
 use super::store_failed;
 use crate::fleet::Fleet;
 use crate::guard::Caller;
+use crate::ingest::Ingest;
 
 /// So many keys of a lookup can be refreshed by one call.
 const MOST_KEYS: usize = 1_000;
 /// A key of a lookup has at most so many bytes.
 const LONGEST_KEY: usize = 1_024;
 
-/// Answers from a [`Fleet`].
+/// Answers from a [`Fleet`], and stops and resumes.
 #[derive(Clone)]
-pub struct Service(pub Fleet);
+pub struct Service {
+    fleet: Fleet,
+    ingest: Ingest,
+    changes: Changes,
+}
 
 #[async_trait]
 impl FleetService for Service {
@@ -35,7 +42,7 @@ impl FleetService for Service {
         let mut fields = Fields::new();
         let page = Page::<String>::read(&mut fields, request.page_size, &request.page_token, &["workers"]);
         fields.finish()?;
-        let fleet = self.0.workers().await.map_err(store_failed)?;
+        let fleet = self.fleet.workers().await.map_err(store_failed)?;
         let after = |id: &str| page.after.as_deref().is_none_or(|after| id > after);
         let workers = fleet.workers.into_iter().filter(|worker| after(&worker.worker));
         let mut workers: Vec<_> = workers.take(page.size + 1).map(convert::worker).collect();
@@ -44,7 +51,7 @@ impl FleetService for Service {
             workers,
             next_page_token,
             unreadable_worker_ids: fleet.unreadable,
-            catalog_hash: self.0.catalog().hash.clone(),
+            catalog_hash: self.fleet.catalog().hash.clone(),
         }))
     }
 
@@ -53,12 +60,12 @@ impl FleetService for Service {
         request: Request<ListDataTypesRequest>,
     ) -> Result<Response<ListDataTypesResponse>, Status> {
         let request = request.into_inner();
-        let catalog = self.0.catalog();
+        let catalog = self.fleet.catalog();
         let mut fields = Fields::new();
         // A place counts for one catalog only.
         let page = Page::<usize>::read(&mut fields, request.page_size, &request.page_token, &[&catalog.hash]);
         fields.finish()?;
-        let mut states = self.0.type_states().await.map_err(store_failed)?;
+        let mut states = self.fleet.type_states().await.map_err(store_failed)?;
         let first = page.after.map_or(0, |after| after.saturating_add(1));
         let types = catalog.data_types.iter().enumerate().skip(first).take(page.size + 1);
         let mut types: Vec<_> = types
@@ -77,19 +84,19 @@ impl FleetService for Service {
         let name = &request.data_type;
         let mut fields = Fields::new();
         let page = Page::<(String, u16)>::read(&mut fields, request.page_size, &request.page_token, &["lag", name]);
-        let catalog = self.0.catalog();
+        let catalog = self.fleet.catalog();
         let data_type = catalog.find_data_type(name).map(|index| catalog.data_type(index));
         if !name.is_empty() && data_type.is_none() {
             fields.refuse("data_type", format!("{} is not in the catalog", quoted(name)));
         }
         fields.finish()?;
         let lags = self
-            .0
+            .fleet
             .lags(data_type.map(|data_type| &data_type.topic))
             .await
             .map_err(store_failed)?;
         let stopped = match data_type {
-            Some(_) => self.0.type_states().await.map_err(store_failed)?,
+            Some(_) => self.fleet.type_states().await.map_err(store_failed)?,
             None => HashMap::new(),
         };
         let stopped = stopped.get(name).is_some_and(|state| state.stopped);
@@ -112,43 +119,56 @@ impl FleetService for Service {
         &self,
         request: Request<RefreshLookupRequest>,
     ) -> Result<Response<RefreshLookupResponse>, Status> {
-        let principal = request
-            .extensions()
-            .get::<Caller>()
-            .map(|caller| caller.principal.clone());
+        let principal = principal(&request);
         let request = request.into_inner();
         let lookup = self.lookup(&request)?;
         if request.validate_only {
             return Ok(Response::new(RefreshLookupResponse::default()));
         }
-        let keys = request.keys.len();
-        let told = self
-            .0
-            .refresh_lookup(lookup, request.keys)
-            .await
-            .map_err(store_failed)?;
-        tracing::info!(
-            lookup = request.lookup,
-            keys,
-            principal = principal.as_deref(),
-            workers = told,
-            "lookup refreshed"
-        );
+        let fleet = self.fleet.clone();
+        let refresh = async move {
+            let told = fleet
+                .refresh_lookup(lookup, request.keys, principal, request.request_id)
+                .await;
+            told.map_err(store_failed)
+        };
+        let told = self.changes.make(refresh).await?;
         Ok(Response::new(RefreshLookupResponse {
             workers_told: u32::try_from(told).unwrap_or(u32::MAX),
         }))
     }
 
-    async fn pause_ingest(&self, _: Request<PauseIngestRequest>) -> Result<Response<PauseIngestResponse>, Status> {
-        Err(Error::not_implemented("FleetService/PauseIngest").into())
+    async fn pause_ingest(
+        &self,
+        request: Request<PauseIngestRequest>,
+    ) -> Result<Response<PauseIngestResponse>, Status> {
+        let principal = principal(&request);
+        let paused = ingest::pause(&self.ingest, &self.changes, principal, request.into_inner()).await?;
+        Ok(Response::new(paused))
     }
 
-    async fn resume_ingest(&self, _: Request<ResumeIngestRequest>) -> Result<Response<ResumeIngestResponse>, Status> {
-        Err(Error::not_implemented("FleetService/ResumeIngest").into())
+    async fn resume_ingest(
+        &self,
+        request: Request<ResumeIngestRequest>,
+    ) -> Result<Response<ResumeIngestResponse>, Status> {
+        let principal = principal(&request);
+        let resumed = ingest::resume(&self.ingest, &self.changes, principal, request.into_inner()).await?;
+        Ok(Response::new(resumed))
     }
 }
 
+/// Returns who calls.
+fn principal<T>(request: &Request<T>) -> String {
+    let caller = request.extensions().get::<Caller>();
+    caller.map(|caller| caller.principal.to_string()).unwrap_or_default()
+}
+
 impl Service {
+    /// Makes it.
+    pub fn new(fleet: Fleet, ingest: Ingest, changes: Changes) -> Self {
+        Self { fleet, ingest, changes }
+    }
+
     /// Checks a refresh and finds its lookup.
     fn lookup(&self, request: &RefreshLookupRequest) -> Result<LookupIndex, Error> {
         let mut fields = Fields::new();
@@ -165,7 +185,7 @@ impl Service {
             fields.text(&format!("keys[{place}]"), key, LONGEST_KEY);
         }
         fields.finish()?;
-        let mut lookups = self.0.catalog().lookups.iter();
+        let mut lookups = self.fleet.catalog().lookups.iter();
         lookups
             .position(|lookup| lookup.name == request.lookup)
             .map(LookupIndex)

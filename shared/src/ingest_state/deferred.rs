@@ -3,7 +3,7 @@
 use sqlx::Row;
 use sqlx::mysql::MySqlPool;
 
-use crate::position::{Offset, TopicId, TopicPartition};
+use crate::position::{Offset, Partition, TopicId, TopicName, TopicPartition};
 
 /// One deferred interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,21 @@ pub struct Interval {
     pub open: bool,
     /// Why the type was stopped.
     pub reason: String,
+}
+
+/// An interval that still grows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Names it.
+    pub id: u64,
+    /// The data type.
+    pub data_type: String,
+    /// The topic's id.
+    pub topic_id: TopicId,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The position after the last record that was passed over so far.
+    pub end: Offset,
 }
 
 /// Makes sure that an open interval exists which reaches from `start` or earlier to `end` or later.
@@ -51,6 +66,48 @@ pub async fn cover(
     .bind(reason)
     .execute(pool)
     .await?;
+    Ok(())
+}
+
+/// Lists the intervals that still grow, of all types and partitions; at most `most`.
+pub async fn open(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<Open>> {
+    let rows = sqlx::query(
+        "/* open_deferred */ SELECT id, data_type, topic, topic_id, partition_number, end_position FROM deferred \
+         WHERE open_marker = 1 ORDER BY id LIMIT ?",
+    )
+    .bind(most)
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Open {
+                id: row.try_get("id")?,
+                data_type: row.try_get("data_type")?,
+                topic_id: TopicId::new(row.try_get::<String, _>("topic_id")?),
+                partition: TopicPartition {
+                    topic: TopicName::new(row.try_get::<String, _>("topic")?),
+                    partition: Partition(row.try_get("partition_number")?),
+                },
+                end: Offset(row.try_get("end_position")?),
+            })
+        })
+        .collect()
+}
+
+/// Closes an interval, if it still ends at `end`: from then on it does not grow. One that holds nothing is removed.
+pub async fn close(pool: &MySqlPool, id: u64, end: Offset) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* close_deferred */ UPDATE deferred SET open_marker = NULL, closed_at = UTC_TIMESTAMP(3) \
+         WHERE id = ? AND end_position = ? AND open_marker = 1",
+    )
+    .bind(id)
+    .bind(end.0)
+    .execute(pool)
+    .await?;
+    sqlx::query("/* drop_empty_deferred */ DELETE FROM deferred WHERE id = ? AND start_position = end_position AND open_marker IS NULL")
+        .bind(id)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 

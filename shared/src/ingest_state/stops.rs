@@ -3,8 +3,8 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use sqlx::Row;
-use sqlx::mysql::{MySqlPool, MySqlRow};
+use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::position::{Offset, Partition, TopicName, TopicPartition};
 
@@ -59,6 +59,20 @@ pub struct PartitionStop {
     pub detail: String,
     /// The interval of positions that is missing, where it is known.
     pub missing: Option<(Offset, Offset)>,
+    /// Where an operator wants it to go on.
+    pub resume_from: Option<Offset>,
+}
+
+impl PartitionStop {
+    /// Makes a stop that nobody has lifted yet.
+    pub fn new(reason: PartitionStopReason, detail: impl Into<String>, missing: Option<(Offset, Offset)>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+            missing,
+            resume_from: None,
+        }
+    }
 }
 
 impl fmt::Display for PartitionStop {
@@ -73,7 +87,7 @@ impl fmt::Display for PartitionStop {
     }
 }
 
-/// Puts a stopped partition on record; the latest finding wins.
+/// Puts a stopped partition on record; the latest finding wins, and is to be resumed anew.
 pub async fn record_partition_stop(
     pool: &MySqlPool,
     partition: &TopicPartition,
@@ -83,7 +97,8 @@ pub async fn record_partition_stop(
         "/* partition_stop */ INSERT INTO partition_stops \
          (topic, partition_number, reason, detail, missing_from, missing_to, stopped_at) \
          VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE reason = VALUES(reason), \
-         detail = VALUES(detail), missing_from = VALUES(missing_from), missing_to = VALUES(missing_to)",
+         detail = VALUES(detail), missing_from = VALUES(missing_from), missing_to = VALUES(missing_to), \
+         resume_from = NULL",
     )
     .bind(partition.topic.as_str())
     .bind(partition.partition.0)
@@ -118,7 +133,7 @@ pub async fn record_missing_topic(
 /// Reads the stop of a partition that is on record.
 pub async fn partition_stop(pool: &MySqlPool, partition: &TopicPartition) -> sqlx::Result<Option<PartitionStop>> {
     let row = sqlx::query(
-        "/* read_partition_stop */ SELECT reason, detail, missing_from, missing_to FROM partition_stops \
+        "/* read_partition_stop */ SELECT reason, detail, missing_from, missing_to, resume_from FROM partition_stops \
          WHERE topic = ? AND partition_number = ?",
     )
     .bind(partition.topic.as_str())
@@ -128,23 +143,33 @@ pub async fn partition_stop(pool: &MySqlPool, partition: &TopicPartition) -> sql
     row.as_ref().map(read_stop).transpose()
 }
 
+/// Reads the stop of a partition, and keeps it as it is until the transaction ends.
+pub async fn lock_partition_stop(
+    connection: &mut MySqlConnection,
+    partition: &TopicPartition,
+) -> sqlx::Result<Option<PartitionStop>> {
+    let row = sqlx::query(
+        "/* lock_partition_stop */ SELECT reason, detail, missing_from, missing_to, resume_from FROM partition_stops \
+         WHERE topic = ? AND partition_number = ? FOR UPDATE",
+    )
+    .bind(partition.topic.as_str())
+    .bind(partition.partition.0)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(read_stop).transpose()
+}
+
 /// Lists the stops of all partitions, by topic and number; at most `most`.
 pub async fn partition_stops(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<(TopicPartition, PartitionStop)>> {
     let rows = sqlx::query(
-        "/* partition_stops */ SELECT topic, partition_number, reason, detail, missing_from, missing_to \
+        "/* partition_stops */ SELECT topic, partition_number, reason, detail, missing_from, missing_to, resume_from \
          FROM partition_stops ORDER BY topic, partition_number LIMIT ?",
     )
     .bind(most)
     .fetch_all(pool)
     .await?;
     rows.iter()
-        .map(|row| {
-            let partition = TopicPartition {
-                topic: TopicName::new(row.try_get::<String, _>("topic")?),
-                partition: Partition(row.try_get("partition_number")?),
-            };
-            Ok((partition, read_stop(row)?))
-        })
+        .map(|row| Ok((partition_of(row)?, read_stop(row)?)))
         .collect()
 }
 
@@ -156,6 +181,44 @@ fn read_stop(row: &MySqlRow) -> sqlx::Result<PartitionStop> {
         reason: PartitionStopReason::parse(&name).ok_or_else(unknown)?,
         detail: row.try_get("detail")?,
         missing: missing.0.zip(missing.1).map(|(from, to)| (Offset(from), Offset(to))),
+        resume_from: row.try_get::<Option<u64>, _>("resume_from")?.map(Offset),
+    })
+}
+
+/// Lists the partitions that an operator wants to go on and that did not yet; at most `most`.
+pub async fn to_resume(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<TopicPartition>> {
+    let rows = sqlx::query(
+        "/* partitions_to_resume */ SELECT topic, partition_number FROM partition_stops \
+         WHERE resume_from IS NOT NULL ORDER BY topic, partition_number LIMIT ?",
+    )
+    .bind(most)
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(partition_of).collect()
+}
+
+/// Asks for a stopped partition to go on. Returns whether it was stopped.
+pub async fn resume_partition(
+    connection: &mut MySqlConnection,
+    partition: &TopicPartition,
+    from: Offset,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "/* resume_partition */ UPDATE partition_stops SET resume_from = ? WHERE topic = ? AND partition_number = ?",
+    )
+    .bind(from.0)
+    .bind(partition.topic.as_str())
+    .bind(partition.partition.0)
+    .execute(connection)
+    .await?;
+    // The driver counts the rows that were found, whether they changed or not.
+    Ok(done.rows_affected() > 0)
+}
+
+fn partition_of(row: &MySqlRow) -> sqlx::Result<TopicPartition> {
+    Ok(TopicPartition {
+        topic: TopicName::new(row.try_get::<String, _>("topic")?),
+        partition: Partition(row.try_get("partition_number")?),
     })
 }
 
@@ -186,31 +249,44 @@ pub struct TypeState {
     pub in_key_off: bool,
 }
 
-/// Reads the state of every data type that is not simply running.
+const TYPE_STATE: &str = "data_type, stopped, stop_reason, stop_detail, in_key_off, \
+     TIMESTAMPDIFF(MICROSECOND, '1970-01-01', changed_at) DIV 1000 AS changed_ms";
+
+/// Reads the state of every data type that was ever stopped, or whose Kafka key was ever distrusted.
 pub async fn type_states(pool: &MySqlPool) -> sqlx::Result<Vec<TypeState>> {
-    let rows = sqlx::query(
-        "/* type_states */ SELECT data_type, stopped, stop_reason, stop_detail, in_key_off, \
-         TIMESTAMPDIFF(MICROSECOND, '1970-01-01', changed_at) DIV 1000 AS changed_ms \
-         FROM type_states WHERE stopped = 1 OR in_key_off = 1",
-    )
-    .fetch_all(pool)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(TypeState {
-                data_type: row.try_get("data_type")?,
-                stopped: row.try_get("stopped")?,
-                reason: row.try_get("stop_reason")?,
-                detail: row.try_get("stop_detail")?,
-                changed_at: Timestamp::from_millisecond(row.try_get("changed_ms")?).unwrap_or(Timestamp::MAX),
-                in_key_off: row.try_get("in_key_off")?,
-            })
-        })
-        .collect()
+    let sql = format!("/* type_states */ SELECT {TYPE_STATE} FROM type_states");
+    let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await?;
+    rows.iter().map(type_state).collect()
+}
+
+/// Reads the state of one data type, and keeps it as it is until the transaction ends.
+pub async fn lock_type_state(connection: &mut MySqlConnection, data_type: &str) -> sqlx::Result<Option<TypeState>> {
+    let sql = format!("/* lock_type_state */ SELECT {TYPE_STATE} FROM type_states WHERE data_type = ? FOR UPDATE");
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(data_type)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(type_state).transpose()
+}
+
+fn type_state(row: &MySqlRow) -> sqlx::Result<TypeState> {
+    Ok(TypeState {
+        data_type: row.try_get("data_type")?,
+        stopped: row.try_get("stopped")?,
+        reason: row.try_get("stop_reason")?,
+        detail: row.try_get("stop_detail")?,
+        changed_at: Timestamp::from_millisecond(row.try_get("changed_ms")?).unwrap_or(Timestamp::MAX),
+        in_key_off: row.try_get("in_key_off")?,
+    })
 }
 
 /// Stops a data type in the whole fleet; the first reason stays.
-pub async fn stop_type(pool: &MySqlPool, data_type: &str, reason: &str, detail: &str) -> sqlx::Result<()> {
+pub async fn stop_type(
+    executor: impl sqlx::MySqlExecutor<'_>,
+    data_type: &str,
+    reason: &str,
+    detail: &str,
+) -> sqlx::Result<()> {
     sqlx::query(
         "/* stop_type */ INSERT INTO type_states (data_type, stopped, stop_reason, stop_detail, changed_at) \
          VALUES (?, 1, ?, ?, UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE \
@@ -221,7 +297,20 @@ pub async fn stop_type(pool: &MySqlPool, data_type: &str, reason: &str, detail: 
     .bind(data_type)
     .bind(reason)
     .bind(shortened(detail))
-    .execute(pool)
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// Lets a data type go on in the whole fleet; with `trust_key` its Kafka key counts again.
+pub async fn resume_type(connection: &mut MySqlConnection, data_type: &str, trust_key: bool) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* resume_type */ UPDATE type_states SET stopped = 0, stop_reason = '', stop_detail = '', \
+         in_key_off = IF(?, 0, in_key_off), changed_at = UTC_TIMESTAMP(3) WHERE data_type = ?",
+    )
+    .bind(trust_key)
+    .bind(data_type)
+    .execute(connection)
     .await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::Row;
-use sqlx::mysql::MySqlPool;
+use sqlx::mysql::{MySqlConnection, MySqlPool};
 
 use crate::mysql::Database;
 use crate::position::{Offset, Partition, TopicGeneration, TopicId, TopicName};
@@ -79,6 +79,26 @@ pub async fn accept_new(
             })
         })
         .await
+}
+
+/// Accepts another incarnation of a topic, as the next generation. Changes nothing when it is the accepted one already.
+pub async fn accept_incarnation(
+    connection: &mut MySqlConnection,
+    topic: &TopicName,
+    topic_id: &TopicId,
+    partitions: usize,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* accept_incarnation */ UPDATE topic_generations SET generation = generation + 1, partitions = ?, \
+         accepted_at = UTC_TIMESTAMP(3), topic_id = ? WHERE topic = ? AND topic_id <> ?",
+    )
+    .bind(u32::try_from(partitions).unwrap_or(u32::MAX))
+    .bind(topic_id.as_str())
+    .bind(topic.as_str())
+    .bind(topic_id.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Records the first start of a partition that was added later. Changes nothing when it is recorded already.

@@ -11,7 +11,7 @@ use reprise_shared::decode;
 use reprise_shared::health::Readiness;
 use reprise_shared::kafka::calls::Calls;
 use reprise_shared::kafka::client::{client_id_of, consumer_config};
-use reprise_shared::ledger;
+use reprise_shared::ledger::{self, Marker};
 use reprise_shared::supervise::{OnCancel, OnError, Supervisor};
 use reprise_shared::telemetry::chain;
 use tokio::sync::{mpsc, oneshot};
@@ -263,6 +263,8 @@ impl Start<'_> {
                 calls: calls("admission")?,
                 database: self.ready.database.clone(),
                 start_at: self.config.ingest.start_at,
+                marker: Marker::new(self.ready.redis.clone()),
+                clock: self.clock.clone(),
             },
             pool: self.ready.database.pool().clone(),
             partitions: self.partitions.clone(),

@@ -3,7 +3,7 @@
 //! A crash between any two steps costs work, never truth: the ledger never has what MySQL lacks, and Kafka is never
 //! told what the ledger lacks. Every step that fails leaves the later ones undone; the next tick begins again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -233,27 +233,22 @@ impl Progress {
         let Some(last) = chunks.last() else {
             return from >= one.delivered;
         };
-        for (data_type, reason) in self.types.stopped() {
-            let defers = |chunk: &Arc<crate::chunk::Completion>| {
-                chunk
-                    .tallies()
-                    .iter()
-                    .any(|(of, tally)| *of == Some(data_type) && tally.records.deferred > 0)
-            };
-            if chunks.iter().any(defers) {
-                // Before the ledger may say so, the interval is on record as owed (durable, so try until it is).
-                crate::types::retry("defer interval", || {
-                    self.types.defer(
-                        data_type,
-                        &one.partition,
-                        &one.stretch.topic_id,
-                        from,
-                        last.end,
-                        &reason,
-                    )
-                })
-                .await;
-            }
+        // What the chunks say counts, and not which types are stopped by now.
+        let mut deferred = BTreeSet::new();
+        for chunk in &chunks {
+            let tallies = chunk.tallies();
+            let of_types = tallies.iter().filter(|(_, tally)| tally.records.deferred > 0);
+            deferred.extend(of_types.filter_map(|(data_type, _)| *data_type));
+        }
+        for data_type in deferred {
+            let reason = self.types.reason(data_type);
+            // Before the ledger may say so, the interval is on record as owed (durable, so try until it is).
+            crate::types::retry("defer interval", || {
+                let topic_id = &one.stretch.topic_id;
+                self.types
+                    .defer(data_type, &one.partition, topic_id, from, last.end, &reason)
+            })
+            .await;
         }
         // Only now they leave the queue: a tick that is dropped at an await above has changed nothing.
         self.partitions

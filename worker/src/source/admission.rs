@@ -22,7 +22,7 @@ pub use judge::Judge;
 pub(crate) use judge::recreated;
 use judge::{Error, Verdict, judge_position};
 
-use super::partition::{Epoch, Partitions, State};
+use super::partition::{Epoch, Owned, Partitions, State};
 use super::reader::Command;
 use crate::chunk::Stretch;
 use crate::metrics;
@@ -30,6 +30,10 @@ use crate::types::Types;
 
 /// Partitions that could not be admitted are tried again after this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often stopped partitions are looked up, whether an operator lets them go on.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// At most so many partitions that may go on are looked at.
+const MOST_RESUMED: u32 = 10_000;
 
 /// What the reader tells admission.
 #[derive(Debug)]
@@ -77,6 +81,10 @@ impl Admission {
                     Some(Event::CheckPositions) => check = true,
                 },
                 () = retry, if check || !pending.is_empty() => {}
+                () = tokio::time::sleep(LOOK_AGAIN), if self.owns_stopped() => match self.resumed().await {
+                    Ok(resumed) => pending.extend(resumed),
+                    Err(error) => tracing::warn!(%error, "look whether stopped partitions may go on"),
+                }
             }
             while let Ok(event) = events.try_recv() {
                 match event {
@@ -108,6 +116,21 @@ impl Admission {
                 }
             }
         }
+    }
+
+    fn owns_stopped(&self) -> bool {
+        let stopped = |_: &TopicPartition, owned: &Owned| matches!(owned.state, State::Stopped { .. });
+        self.partitions.view(stopped).contains(&true)
+    }
+
+    /// Lists this worker's stopped partitions that an operator lets go on, each under a new epoch.
+    async fn resumed(&self) -> sqlx::Result<Vec<(TopicPartition, Epoch)>> {
+        let resumed = stops::to_resume(&self.pool, MOST_RESUMED).await?;
+        let renewed = resumed.into_iter().filter_map(|partition| {
+            let epoch = self.partitions.renew(&partition)?;
+            Some((partition, epoch))
+        });
+        Ok(renewed.collect())
     }
 
     async fn admit(&self, partition: &TopicPartition, epoch: Epoch) -> Result<(), Error> {

@@ -140,9 +140,9 @@ impl MissingTopics {
 
 /// Says that a topic does not exist.
 fn missing_topic(topic: &TopicName) -> PartitionStop {
-    PartitionStop {
-        reason: PartitionStopReason::TopicMissing,
-        detail: format!("topic {topic} does not exist any more; what was unread in it is lost"),
-        missing: None,
-    }
+    PartitionStop::new(
+        PartitionStopReason::TopicMissing,
+        format!("topic {topic} does not exist any more; what was unread in it is lost"),
+        None,
+    )
 }

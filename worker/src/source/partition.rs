@@ -128,6 +128,22 @@ impl Partitions {
         .unwrap_or(false)
     }
 
+    /// Begins anew with a partition that is stopped and has nothing in flight, as if it was just assigned.
+    pub fn renew(&self, partition: &TopicPartition) -> Option<Epoch> {
+        let mut table = self.0.lock();
+        let next_epoch = Epoch(table.next_epoch + 1);
+        let owned = table.owned.get_mut(partition)?;
+        let is_idle = owned.queue.is_empty() || owned.state.stretch().is_none();
+        if !matches!(owned.state, State::Stopped { .. }) || !is_idle {
+            return None;
+        }
+        owned.epoch = next_epoch;
+        owned.state = State::Admitting;
+        owned.queue = Queue::default();
+        table.next_epoch = next_epoch.0;
+        Some(next_epoch)
+    }
+
     /// Queues a chunk in delivered order; `false` when its partition was taken away or stopped meanwhile.
     pub fn queue(&self, partition: &TopicPartition, epoch: Epoch, chunk: Arc<Completion>) -> bool {
         self.with(partition, epoch, |owned| {

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
+use reprise_shared::clock::Clock;
 use reprise_shared::ingest_state::stops::{self, PartitionStop, PartitionStopReason};
 use reprise_shared::ingest_state::topics;
 use reprise_shared::kafka::calls::{self, Calls};
 use reprise_shared::kafka::describe::{self, Described, describe_topics};
+use reprise_shared::ledger::{Coverage, CoverageKind, Marker, Millis};
 use reprise_shared::mysql::Database;
 use reprise_shared::position::{Offset, Partition, TopicGeneration, TopicId, TopicName, TopicPartition};
+use reprise_shared::redis;
 
 use crate::config::StartAt;
 use crate::source::rebalance::{LiveConsumer, list};
@@ -28,6 +31,8 @@ pub(super) enum Error {
     Kafka(#[from] KafkaError),
     #[error("read or write ingest state")]
     Mysql(#[from] sqlx::Error),
+    #[error("note what is lost")]
+    Redis(#[from] redis::Error),
     #[error("topic {0} does not exist (yet); create it, or take its data types out of the catalog")]
     TopicMissing(TopicName),
     #[error("kafka's answer lacks partition {0}")]
@@ -54,6 +59,10 @@ pub struct Judge {
     pub database: Database,
     /// Where a new topic is read from.
     pub start_at: StartAt,
+    /// Notes what is lost.
+    pub marker: Marker,
+    /// Time.
+    pub clock: Clock,
 }
 
 impl Judge {
@@ -61,10 +70,12 @@ impl Judge {
     pub(super) async fn judge(&self, partition: &TopicPartition) -> Result<Verdict, Error> {
         let topic = &partition.topic;
         // A stop stays until an operator lifts it: what is missing does not come back when the log grows past it.
-        if let Some(stop) = stops::partition_stop(self.database.pool(), partition).await?
+        let stop = stops::partition_stop(self.database.pool(), partition).await?;
+        if let Some(stop) = &stop
+            && stop.resume_from.is_none()
             && stop.reason != PartitionStopReason::TopicMissing
         {
-            return Ok(Verdict::Stop(stop));
+            return Ok(Verdict::Stop(stop.clone()));
         }
         let (topic_id, count) = match self.describe(topic).await? {
             Described::Topic { id, partitions } => (id, partitions),
@@ -85,6 +96,21 @@ impl Judge {
         let grown = (count > accepted.partitions).then_some((accepted.partitions, count));
         let (low, high) = self.watermarks(partition).await?;
         let generation = accepted.generation;
+        if let Some((stop, start)) = stop
+            .as_ref()
+            .and_then(|stop| stop.resume_from.map(|start| (stop, start)))
+        {
+            if let Err(stop) = judge_position(start, low, high) {
+                return Ok(Verdict::Stop(stop));
+            }
+            self.lift(partition, stop, (&topic_id, generation), start).await?;
+            return Ok(Verdict::Read {
+                topic_id,
+                generation,
+                start,
+                grown,
+            });
+        }
         if let Some(committed) = self.committed(partition).await? {
             topics::confirm_start(self.database.pool(), topic, generation, partition.partition).await?;
             return Ok(match judge_position(committed, low, high) {
@@ -99,13 +125,12 @@ impl Judge {
         }
         let start = match topics::first_start(self.database.pool(), topic, generation, partition.partition).await? {
             Some(first) if first.confirmed => {
-                return Ok(Verdict::Stop(PartitionStop {
-                    reason: PartitionStopReason::OffsetsLost,
-                    detail: "Kafka has no committed offset for this partition although one was committed before; \
-                             resume it from an offset that the ledger's coverage shows as processed"
-                        .to_owned(),
-                    missing: Some((first.position, high)),
-                }));
+                return Ok(Verdict::Stop(PartitionStop::new(
+                    PartitionStopReason::OffsetsLost,
+                    "Kafka has no committed offset for this partition although one was committed before; resume it \
+                     from an offset that the ledger's coverage shows as processed",
+                    Some((first.position, high)),
+                )));
             }
             Some(first) => first.position,
             None => {
@@ -125,6 +150,40 @@ impl Judge {
             start,
             grown,
         })
+    }
+
+    /// Prepares to go on where an operator wants: what is passed over is on record as lost, and the start is committed.
+    /// Repeated after a crash it does the same again.
+    async fn lift(
+        &self,
+        partition: &TopicPartition,
+        stop: &PartitionStop,
+        (topic_id, generation): (&TopicId, TopicGeneration),
+        start: Offset,
+    ) -> Result<(), Error> {
+        let committed = self.committed(partition).await?;
+        // What was committed of a topic that is gone says nothing of the new one.
+        let lost =
+            committed.filter(|committed| *committed < start && stop.reason != PartitionStopReason::TopicRecreated);
+        if let Some(lost) = lost {
+            let now = Millis(self.clock.now().as_millisecond());
+            let coverage = Coverage {
+                kind: CoverageKind::Lost,
+                topic_id: topic_id.clone(),
+                data_type: None,
+                start: lost,
+                end: start,
+                first_processed: now,
+                last_processed: now,
+            };
+            self.marker.mark(partition, &coverage).await?;
+        }
+        let pool = self.database.pool();
+        topics::add_partition(pool, &partition.topic, generation, partition.partition, start).await?;
+        self.commit_start(partition, start).await?;
+        topics::confirm_start(pool, &partition.topic, generation, partition.partition).await?;
+        tracing::info!(%partition, %start, ?committed, reason = stop.reason.as_str(), "an operator lets it go on");
+        Ok(())
     }
 
     /// Accepts a topic that was never read: the start of every partition is resolved now, once for the fleet.
@@ -201,37 +260,37 @@ impl Judge {
 
 /// Says that a topic has another id than the accepted one.
 pub(crate) fn recreated(topic: &TopicName, accepted: &TopicId, found: &TopicId) -> PartitionStop {
-    PartitionStop {
-        reason: PartitionStopReason::TopicRecreated,
-        detail: format!(
+    PartitionStop::new(
+        PartitionStopReason::TopicRecreated,
+        format!(
             "topic {topic} was deleted and re-created: its id is {found}, the accepted one is {accepted}; records that \
-             were unread then are gone. Accept the new topic to go on"
+             were unread then are gone. Resume it from an offset of the new topic to accept that one"
         ),
-        missing: None,
-    }
+        None,
+    )
 }
 
 /// Tells whether reading may go on at a position of a log `[low, high)`.
 pub(super) fn judge_position(position: Offset, low: Offset, high: Offset) -> Result<(), PartitionStop> {
     if position < low {
-        return Err(PartitionStop {
-            reason: PartitionStopReason::LogStartAhead,
-            detail: format!(
+        return Err(PartitionStop::new(
+            PartitionStopReason::LogStartAhead,
+            format!(
                 "the log begins at {low}, reading would go on at {position}: unread records were deleted. Have them \
-                 resent, or accept the loss, then commit a position and remove this row"
+                 resent; to go on, resume it and accept the missing interval"
             ),
-            missing: Some((position, low)),
-        });
+            Some((position, low)),
+        ));
     }
     if position > high {
-        return Err(PartitionStop {
-            reason: PartitionStopReason::LogEndBehind,
-            detail: format!(
+        return Err(PartitionStop::new(
+            PartitionStopReason::LogEndBehind,
+            format!(
                 "the log ends at {high}, reading would go on at {position}: it was truncated. Records that are written \
-                 there now have offsets that were processed before; commit a position and remove this row to go on"
+                 there now have offsets that were processed before; to go on, resume it from an offset"
             ),
-            missing: Some((high, position)),
-        });
+            Some((high, position)),
+        ));
     }
     Ok(())
 }
