@@ -37,6 +37,7 @@ pub struct Oracle {
 struct Stored {
     partition: Partition,
     offset: Offset,
+    time: Option<i64>,
     start: usize,
     data_type: Option<usize>,
     key: Option<usize>,
@@ -63,6 +64,7 @@ impl Oracle {
         self.records.push(Stored {
             partition,
             offset,
+            time: record.time,
             start,
             data_type,
             key,
@@ -82,6 +84,7 @@ impl Oracle {
             TopicRecord {
                 partition: stored.partition,
                 offset: stored.offset,
+                time: stored.time,
                 data_type: take(stored.data_type),
                 key: take(stored.key),
                 payload: take(stored.payload),

@@ -1,7 +1,7 @@
 //! Deferred intervals: records of a stopped type that were passed over and are owed to a replay.
 
 use sqlx::Row;
-use sqlx::mysql::MySqlPool;
+use sqlx::mysql::{MySqlPool, MySqlRow};
 
 use crate::position::{Offset, Partition, TopicId, TopicName, TopicPartition};
 
@@ -69,6 +69,20 @@ pub async fn cover(
     Ok(())
 }
 
+/// Lists the intervals that are owed of one incarnation of a topic, by partition, start and type; at most `most`.
+pub async fn owed(pool: &MySqlPool, topic: &TopicName, topic_id: &TopicId, most: u32) -> sqlx::Result<Vec<Interval>> {
+    let rows = sqlx::query(
+        "/* owed */ SELECT data_type, partition_number, start_position, end_position, open_marker, reason \
+         FROM deferred WHERE topic = ? AND topic_id = ? ORDER BY partition_number, start_position, data_type LIMIT ?",
+    )
+    .bind(topic.as_str())
+    .bind(topic_id.as_str())
+    .bind(most)
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
 /// Lists the intervals that still grow, of all types and partitions; at most `most`.
 pub async fn open(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<Open>> {
     let rows = sqlx::query(
@@ -120,16 +134,16 @@ pub async fn intervals(pool: &MySqlPool, topic: &str) -> sqlx::Result<Vec<Interv
     .bind(topic)
     .fetch_all(pool)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Interval {
-                data_type: row.try_get("data_type")?,
-                partition: row.try_get("partition_number")?,
-                start: Offset(row.try_get("start_position")?),
-                end: Offset(row.try_get("end_position")?),
-                open: row.try_get::<Option<bool>, _>("open_marker")?.unwrap_or(false),
-                reason: row.try_get("reason")?,
-            })
-        })
-        .collect()
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &MySqlRow) -> sqlx::Result<Interval> {
+    Ok(Interval {
+        data_type: row.try_get("data_type")?,
+        partition: row.try_get("partition_number")?,
+        start: Offset(row.try_get("start_position")?),
+        end: Offset(row.try_get("end_position")?),
+        open: row.try_get::<Option<bool>, _>("open_marker")?.unwrap_or(false),
+        reason: row.try_get("reason")?,
+    })
 }

@@ -4,7 +4,7 @@ use redis::Pipeline;
 use serde::de::DeserializeOwned;
 
 use super::interval::Interval;
-use super::member::{Coverage, Keys, Range};
+use super::member::{Coverage, Keys, Range, Span};
 use crate::position::{Offset, TopicPartition};
 use crate::redis::{Error, Limit, Redis};
 
@@ -59,14 +59,45 @@ impl Reader {
         cursor: Option<Cursor>,
         limit: usize,
     ) -> Result<Page<Range>, Error> {
-        self.page(
-            self.keys.ranges(data_type, partition),
-            within,
-            cursor,
-            limit,
-            Range::interval,
-        )
-        .await
+        let key = self.keys.ranges(data_type, partition);
+        self.page(key, within, cursor, limit, |text| parse(text, Range::interval))
+            .await
+    }
+
+    /// As [`Self::ranges`], without counts.
+    pub async fn spans(
+        &self,
+        data_type: &str,
+        partition: &TopicPartition,
+        within: Interval,
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<Span>, Error> {
+        let key = self.keys.ranges(data_type, partition);
+        self.page(key, within, cursor, limit, |text| parse(text, Span::interval))
+            .await
+    }
+
+    /// As [`Self::ranges`], of at most `limit` only those that are wanted. The others are not read whole.
+    pub async fn wanted(
+        &self,
+        data_type: &str,
+        partition: &TopicPartition,
+        within: Interval,
+        cursor: Option<Cursor>,
+        limit: usize,
+        wanted: impl Fn(&Span) -> bool,
+    ) -> Result<Page<Range>, Error> {
+        let key = self.keys.ranges(data_type, partition);
+        let read = |text: &str| {
+            let span: Span = serde_json::from_str(text)?;
+            if wanted(&span) {
+                parse(text, Range::interval)
+            } else {
+                Ok(None)
+            }
+        };
+        self.page(key, within, cursor, limit, read).await
     }
 
     /// Reads a partition's coverage of all kinds and topic ids that overlaps `within`. Pass those that count to
@@ -78,17 +109,19 @@ impl Reader {
         cursor: Option<Cursor>,
         limit: usize,
     ) -> Result<Page<Coverage>, Error> {
-        self.page(self.keys.coverage(partition), within, cursor, limit, Coverage::interval)
+        let key = self.keys.coverage(partition);
+        self.page(key, within, cursor, limit, |text| parse(text, Coverage::interval))
             .await
     }
 
-    async fn page<T: DeserializeOwned>(
+    /// Reads a page. `read` gives a member and its interval, or nothing for one that is passed over.
+    async fn page<T>(
         &self,
         key: String,
         within: Interval,
         cursor: Option<Cursor>,
         limit: usize,
-        interval: fn(&T) -> Interval,
+        read: impl Fn(&str) -> serde_json::Result<Option<(T, Interval)>>,
     ) -> Result<Page<T>, Error> {
         let call = "read the offset ledger";
         let limit = limit.clamp(1, Self::MAX_PAGE);
@@ -129,10 +162,10 @@ impl Reader {
         let (here, before) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
 
         for (text, _) in before.iter().rev() {
-            page.push(text, |member| interval(member).end > within.start);
+            page.push(read(text), |interval| interval.end > within.start);
         }
         for (text, _) in here.iter().take(limit) {
-            page.push(text, |_| true);
+            page.push(read(text), |_| true);
         }
         if let Some((_, score)) = here.get(limit) {
             let same = here[..limit]
@@ -155,14 +188,20 @@ impl Reader {
     }
 }
 
-impl<T: DeserializeOwned> Page<T> {
-    fn push(&mut self, text: &str, wanted: impl Fn(&T) -> bool) {
-        match serde_json::from_str(text) {
-            Ok(member) if wanted(&member) => self.members.push(member),
+impl<T> Page<T> {
+    fn push(&mut self, read: serde_json::Result<Option<(T, Interval)>>, wanted: impl Fn(Interval) -> bool) {
+        match read {
+            Ok(Some((member, interval))) if wanted(interval) => self.members.push(member),
             Ok(_) => {}
             Err(_) => self.unreadable += 1,
         }
     }
+}
+
+fn parse<T: DeserializeOwned>(text: &str, interval: fn(&T) -> Interval) -> serde_json::Result<Option<(T, Interval)>> {
+    let member = serde_json::from_str(text)?;
+    let interval = interval(&member);
+    Ok(Some((member, interval)))
 }
 
 /// Scores are offsets below 2^53, which a double holds exactly.

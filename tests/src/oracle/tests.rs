@@ -22,6 +22,7 @@ fn oracle(payloads: &[Vec<u8>]) -> Oracle {
         oracle.push(&TopicRecord {
             partition: Partition(0),
             offset: Offset(offset),
+            time: None,
             data_type: Some(b"fund_valuation"),
             key: Some(ID),
             payload: Some(payload),
@@ -105,6 +106,7 @@ fn the_oracle_agrees_with_the_feed_about_every_record() {
         oracle.push(&TopicRecord {
             partition: Partition(0),
             offset: Offset(number),
+            time: None,
             data_type: record.headers.last().map(|(_, value)| value.as_bytes()),
             key: Some(&record.key),
             payload: record.payload.as_deref(),

@@ -25,6 +25,8 @@ pub struct TopicRecord<'a> {
     pub partition: Partition,
     /// The offset.
     pub offset: Offset,
+    /// The record's own time, in milliseconds since 1970.
+    pub time: Option<i64>,
     /// The value of the last `data-type` header.
     pub data_type: Option<&'a [u8]>,
     /// The Kafka key.
@@ -133,6 +135,7 @@ fn visit_message(message: &BorrowedMessage<'_>, visit: &mut impl FnMut(&TopicRec
     visit(&TopicRecord {
         partition: Partition::from_kafka(message.partition()).context("a partition number is beyond 65,535")?,
         offset: Offset::from_kafka(message.offset()).context("an offset is negative")?,
+        time: message.timestamp().to_millis(),
         data_type: data_type.as_deref(),
         key: message.key(),
         payload: message.payload(),
