@@ -5,9 +5,9 @@ pub mod changes;
 pub mod error;
 pub mod fields;
 pub mod fleet;
+pub mod offset_range;
 pub mod paging;
 pub mod whitelist;
-mod unfinished;
 
 use axum::routing::any_service;
 use reprise_proto::v1::audit_service_server::AuditServiceServer;
@@ -22,7 +22,6 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use self::error::{Error, ErrorReason};
 use crate::config::GrpcConfig;
-use unfinished::Unfinished;
 
 /// The services by their full names, as health and reflection tell them.
 pub const SERVICES: [&str; 4] = [
@@ -48,6 +47,8 @@ pub struct DescriptorsError(#[from] tonic_reflection::server::Error);
 pub struct Parts {
     /// Workers, data types and partitions.
     pub fleet: crate::fleet::Fleet,
+    /// Which offsets were processed, and when.
+    pub offsets: crate::offsets::Offsets,
     /// Stops and resumes.
     pub ingest: crate::ingest::Ingest,
     /// The whitelist.
@@ -62,11 +63,16 @@ pub struct Parts {
 
 /// Turns the failure of a store into an answer, after telling it in the log.
 fn store_failed(error: crate::fleet::Error) -> Error {
-    tracing::warn!(error = %chain(&error), "a store failed");
     let store = match error {
         crate::fleet::Error::Redis(_) => "redis",
         crate::fleet::Error::Mysql(_) => "mysql",
     };
+    away(store, &error)
+}
+
+/// Makes the failure of a call that a store did not answer, after telling why in the log.
+fn away(store: &'static str, error: &(dyn std::error::Error + 'static)) -> Error {
+    tracing::warn!(error = %chain(error), store, "a store failed");
     Error::new(
         ErrorReason::StoreAway,
         format!("{store} does not answer as it should; try again"),
@@ -82,7 +88,7 @@ pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Res
     let small = usize::try_from(limits.max_message.as_u64()).unwrap_or(usize::MAX);
     let bulk = usize::try_from(limits.max_bulk_message.as_u64()).unwrap_or(usize::MAX);
     let fleet = fleet::Service::new(parts.fleet, parts.ingest, parts.changes.clone());
-    let whitelist = whitelist::Service::new(parts.whitelist, parts.kafka, parts.changes);
+    let whitelist = whitelist::Service::new(parts.whitelist, parts.kafka, parts.changes.clone());
     let whitelist = |limit| WhitelistServiceServer::new(whitelist.clone()).max_decoding_message_size(limit);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -91,7 +97,10 @@ pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Res
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let mut routes = Routes::new(whitelist(small))
-        .add_service(OffsetRangeServiceServer::new(Unfinished).max_decoding_message_size(small))
+        .add_service(
+            OffsetRangeServiceServer::new(offset_range::Service::new(parts.offsets, parts.changes))
+                .max_decoding_message_size(small),
+        )
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(small))
         .add_service(AuditServiceServer::new(audit::Service(parts.pool)).max_decoding_message_size(small))
         .add_service(health_service(health))

@@ -44,3 +44,8 @@ pub(crate) fn reload_failed(what: &'static str, failed: bool) {
 pub(crate) fn rate_limited_locally() {
     counter!("reprise_rate_limit_local_total").increment(1);
 }
+
+/// Counts ranges that purges removed from the ledger.
+pub(crate) fn offset_ranges_purged(count: u64) {
+    counter!("reprise_offset_ranges_purged_total").increment(count);
+}

@@ -23,6 +23,7 @@ use crate::grpc::changes::Changes;
 use crate::guard::{self, Guard};
 use crate::ingest::Ingest;
 use crate::kafka::Kafka;
+use crate::offsets::{self, Offsets};
 use crate::serve::{self, Tls};
 use crate::{grpc, reload, whitelist};
 
@@ -173,12 +174,21 @@ async fn work(
     });
     let changes = Changes::new();
     let parts = grpc::Parts {
-        fleet: Fleet::new(Arc::clone(&catalog), pool.clone(), redis, clock.clone()),
+        fleet: Fleet::new(Arc::clone(&catalog), pool.clone(), redis.clone(), clock.clone()),
         ingest: Ingest::new(Arc::clone(&catalog), pool.clone(), kafka.clone()),
         whitelist: whitelist.clone(),
         pool,
         changes: changes.clone(),
-        kafka,
+        kafka: kafka.clone(),
+        offsets: Offsets::new(offsets::Parts {
+            catalog: Arc::clone(&catalog),
+            database: database.clone(),
+            redis,
+            kafka,
+            clock,
+            shutdown: supervisor.shutdown_token(),
+            config: config.offsets.clone(),
+        }),
     };
     let routes = grpc::routes(parts, &config.grpc, health)?;
 
