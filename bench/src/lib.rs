@@ -12,11 +12,13 @@ pub mod b10;
 pub mod b11;
 pub mod b12;
 pub mod b2;
+pub mod b6;
 pub mod b7;
 pub mod b9;
 
 pub mod bare;
 pub mod ceiling;
+pub mod control;
 pub mod drain;
 pub mod ground;
 pub mod process;

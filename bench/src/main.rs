@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use reprise_bench::{ingest, steps};
+use reprise_bench::{control, ingest, steps};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -14,6 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Command {
     /// The live path: B1, B2, B7, B9, B10, B11.
     Ingest(ingest::Arguments),
+    /// The control plane: B6.
+    Control(control::Arguments),
     /// One step of the live path over records in memory; what B10 runs under callgrind.
     #[command(hide = true)]
     Step(steps::Arguments),
@@ -25,6 +27,7 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match Command::parse() {
         Command::Ingest(arguments) => ingest::run(arguments).await,
+        Command::Control(arguments) => control::run(arguments).await,
         Command::Step(arguments) => steps::run(&arguments).map(|()| true),
     };
     match done {

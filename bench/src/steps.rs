@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use reprise_shared::catalog::{self, Catalog, LookupIndex, TypeIndex};
 use reprise_shared::clock::Clock;
 use reprise_shared::decode::{Decoder, Drafts, Limits, RecordSource};
+use reprise_shared::matching::TopicPlan;
 use reprise_shared::mysql::{self, Database};
 use reprise_shared::position::{Offset, Partition, TopicGeneration, TopicId, TopicName, TopicPartition};
 use reprise_shared::row::Row;
@@ -25,7 +26,6 @@ use reprise_worker::sink::batch::Batch;
 use reprise_worker::sink::statement::Upsert;
 use reprise_worker::source::builder::{Builder, Delivered};
 use reprise_worker::source::intake::{Intake, Open};
-use reprise_worker::source::matching::TopicPlan;
 use reprise_worker::source::partition::{Epoch, Partitions};
 use reprise_worker::types::{self, Types};
 

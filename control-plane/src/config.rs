@@ -11,7 +11,7 @@ use std::time::Duration;
 use reprise_shared::config::{Faults, HttpConfig, KafkaConfig, LogConfig, MysqlConfig, RedisConfig, Validate};
 use serde::{Deserialize, Serialize};
 
-use crate::{offsets, whitelist};
+use crate::{explain, offsets, whitelist};
 
 pub use auth::{AuthConfig, CertificateRole, JwtConfig, Network, RateLimitConfig, Role};
 pub use grpc::GrpcConfig;
@@ -32,6 +32,8 @@ pub struct Config {
     pub redis: RedisConfig,
     /// The ingest workers.
     pub ingest: IngestGroup,
+    /// How much explaining records may cost.
+    pub explain: explain::Config,
     /// Limits of questions about offsets.
     pub offsets: offsets::Config,
     /// Limits of the whitelist.
@@ -61,6 +63,7 @@ impl Default for Config {
             mysql: MysqlConfig::default(),
             redis: RedisConfig::default(),
             ingest: IngestGroup::default(),
+            explain: explain::Config::default(),
             offsets: offsets::Config::default(),
             whitelist: whitelist::Config::default(),
             http: HttpConfig::default(),
@@ -96,6 +99,7 @@ impl Validate for Config {
         faults.section("mysql", &self.mysql);
         faults.section("redis", &self.redis);
         faults.section("ingest", &self.ingest);
+        faults.section("explain", &self.explain);
         faults.section("offsets", &self.offsets);
         faults.section("whitelist", &self.whitelist);
         faults.section("http", &self.http);

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod changes;
 pub mod error;
+pub mod explain;
 pub mod fields;
 pub mod fleet;
 pub mod offset_range;
@@ -59,6 +60,8 @@ pub struct Parts {
     pub changes: changes::Changes,
     /// Topics, ends of logs, committed positions.
     pub kafka: crate::kafka::Kafka,
+    /// What became of records.
+    pub explainer: crate::explain::Explainer,
 }
 
 /// Turns the failure of a store into an answer, after telling it in the log.
@@ -98,8 +101,12 @@ pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Res
     };
     let mut routes = Routes::new(whitelist(small))
         .add_service(
-            OffsetRangeServiceServer::new(offset_range::Service::new(parts.offsets, parts.changes))
-                .max_decoding_message_size(small),
+            OffsetRangeServiceServer::new(offset_range::Service::new(
+                parts.offsets,
+                parts.changes,
+                parts.explainer,
+            ))
+            .max_decoding_message_size(small),
         )
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(small))
         .add_service(AuditServiceServer::new(audit::Service(parts.pool)).max_decoding_message_size(small))

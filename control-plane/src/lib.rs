@@ -10,6 +10,7 @@ pub mod serve;
 pub mod guard;
 pub mod grpc;
 pub mod kafka;
+pub mod explain;
 pub mod offsets;
 pub mod fleet;
 pub mod metrics;

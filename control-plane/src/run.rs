@@ -18,6 +18,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
+use crate::explain::{self, Explainer};
 use crate::fleet::Fleet;
 use crate::grpc::changes::Changes;
 use crate::guard::{self, Guard};
@@ -160,25 +161,25 @@ async fn work(
     let tls = Tls::load(&config.tls, config.reload_every, supervisor)?;
     let pool = database.pool().clone();
     let guard = Guard::new(config, pool.clone(), redis.clone(), clock.clone(), supervisor)?;
-    let whitelist = whitelist::Store::new(whitelist::Parts {
-        database: database.clone(),
-        redis: redis.clone(),
-        type_names: catalog
-            .data_types
-            .iter()
-            .map(|data_type| data_type.name.clone())
-            .collect(),
-        config: config.whitelist.clone(),
-        heartbeat_interval: heartbeat::Store::DEFAULT_INTERVAL,
-        clock: clock.clone(),
-    });
+    let whitelist = whitelist_store(config, &database, &redis, &catalog, &clock);
     let changes = Changes::new();
+    let explained = explain::Parts {
+        catalog: Arc::clone(&catalog),
+        pool: pool.clone(),
+        redis: redis.clone(),
+        kafka: kafka.clone(),
+        whitelist: whitelist.clone(),
+        config: config.explain.clone(),
+        clock: clock.clone(),
+    };
+    let explainer = Explainer::new(explained, supervisor);
     let parts = grpc::Parts {
         fleet: Fleet::new(Arc::clone(&catalog), pool.clone(), redis.clone(), clock.clone()),
         ingest: Ingest::new(Arc::clone(&catalog), pool.clone(), kafka.clone()),
         whitelist: whitelist.clone(),
         pool,
         changes: changes.clone(),
+        explainer: explainer.map_err(|error| setting("catalog", Box::new(error)))?,
         kafka: kafka.clone(),
         offsets: Offsets::new(offsets::Parts {
             catalog: Arc::clone(&catalog),
@@ -222,6 +223,24 @@ async fn work(
         tracing::warn!("changes are under way at the end; the next reconciliation settles them");
     }
     served
+}
+
+fn whitelist_store(
+    config: &Config,
+    database: &Database,
+    redis: &Redis,
+    catalog: &Catalog,
+    clock: &Clock,
+) -> whitelist::Store {
+    let names = catalog.data_types.iter().map(|data_type| data_type.name.clone());
+    whitelist::Store::new(whitelist::Parts {
+        database: database.clone(),
+        redis: redis.clone(),
+        type_names: names.collect(),
+        config: config.whitelist.clone(),
+        heartbeat_interval: heartbeat::Store::DEFAULT_INTERVAL,
+        clock: clock.clone(),
+    })
 }
 
 /// Waits for a schema that fits, is healthy from then on, keeps Redis at what MySQL holds, and waits for shutdown.

@@ -12,7 +12,7 @@ mod resolve;
 
 pub use headers::headers_json;
 pub use insert::{NewLetter, RecordBytes, insert};
-pub use read::{Count, Origin, StoredLetter, StoredRecord, count, get, get_record};
+pub use read::{Count, Origin, StoredLetter, StoredRecord, count, get, get_record, of_record};
 pub use resolve::{Resolvable, close, find_resolvable, open_misses, park_misses_before};
 
 /// What happens to a letter next.

@@ -1,7 +1,7 @@
 //! What reprise's services have in common: one concept per module, pure logic apart from I/O.
 //!
 //! Reading order: the words ([`position`], [`row`], [`fault`], [`tally`]), what is declared ([`catalog`]), the steps
-//! of the pipeline ([`filter`], [`decode`], [`enrich`]), what is remembered ([`ledger`], [`dead_letters`]), who may
+//! of the pipeline ([`matching`], [`filter`], [`decode`], [`enrich`]), what is remembered ([`ledger`], [`dead_letters`]), who may
 //! pass ([`whitelist`]), and what processes stand on.
 
 pub mod position;
@@ -10,6 +10,7 @@ pub mod fault;
 pub mod tally;
 
 pub mod catalog;
+pub mod matching;
 pub mod filter;
 pub mod decode;
 pub mod enrich;

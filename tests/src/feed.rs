@@ -12,6 +12,7 @@ mod bad;
 mod config;
 mod draft;
 mod funds;
+mod made;
 mod publish;
 mod render;
 
@@ -19,6 +20,7 @@ pub use bad::BadClass;
 pub use config::{BadShare, ConfigError, DataTypeMix, FeedConfig, MultiRow};
 pub use draft::Feed;
 pub use funds::{BasicRow, BasicSeed, Fund};
+pub use made::{Made, moment};
 pub use publish::{Destination, IntoFeed, Pace, Place, Progress, Report, publish};
 
 use reprise_shared::fault::FaultClass;

@@ -4,11 +4,13 @@
 //! (what a test stands on), [`feed`] (what upstream sends), [`oracle`] (what the tables must hold) and [`sandbox`] (the
 //! program behind `./dev`).
 
+pub mod api_doc;
 pub mod cluster;
 pub mod control;
 pub mod env;
 pub mod feed;
 pub mod fleet;
+pub mod grpcurl;
 pub mod oracle;
 pub mod sandbox;
 pub mod servers;

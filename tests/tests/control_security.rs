@@ -5,13 +5,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use reprise_control_plane::config::Role;
 use reprise_control_plane::guard::roles::METHODS;
+use reprise_proto::v1::audit_service_client::AuditServiceClient;
+use reprise_proto::v1::{AuditEvent, AuditEventOutcome, ListAuditEventsRequest};
 use reprise_tests::control::{Authority, ControlPlane, Issuer, PATIENCE, Settings, call, plain, process, reason};
 use reprise_tests::env::Isolation;
 use reprise_tests::wait::wait_for;
 use ring::hmac;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tonic::Code;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request};
 
 const READ: &str = "/grpc.health.v1.Health/Check";
 
@@ -352,4 +355,47 @@ async fn a_server_that_would_be_open_to_all_does_not_start() -> Result<()> {
     let log = std::fs::read_to_string(folder.path().join("control-plane.log"))?;
     ensure!(log.contains("grpc.listen") && log.contains("insecure"), "{log}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_refused_calls_are_on_record_together() -> Result<()> {
+    const CALLS: u64 = 40;
+    let (server, issuer, _folder) = with_tokens("denied", Vec::new()).await?;
+    let viewer = issuer.token("eve", "viewer");
+    let channel = server.channel();
+    for _ in 0..CALLS {
+        let path = "/reprise.control.v1.OffsetRangeService/PurgeOffsetRanges";
+        let status = call(&channel, path, Some(&viewer))
+            .await
+            .expect_err("it needs an admin");
+        ensure!(status.code() == Code::PermissionDenied, "{status:?}");
+    }
+    let operator = issuer.token("ann", "operator");
+    let bearer: MetadataValue<_> = format!("Bearer {operator}").parse()?;
+    let events = wait_for("the refused calls to be on record", PATIENCE, async || {
+        let mut request = Request::new(ListAuditEventsRequest {
+            principal: "eve".to_owned(),
+            outcome: AuditEventOutcome::Denied.into(),
+            ..ListAuditEventsRequest::default()
+        });
+        request.metadata_mut().insert("authorization", bearer.clone());
+        let answer = AuditServiceClient::new(channel.clone())
+            .list_audit_events(request)
+            .await?;
+        let events = answer.into_inner().events;
+        let calls = |event: &AuditEvent| -> Option<u64> {
+            serde_json::from_str::<Value>(&event.after_json).ok()?["calls"].as_u64()
+        };
+        let counted: u64 = events.iter().filter_map(calls).sum();
+        ensure!(counted == CALLS, "{counted}: {events:?}");
+        Ok(events)
+    })
+    .await?;
+    let event = &events[0];
+    ensure!(events.len() <= 2, "not together: {events:?}");
+    ensure!(
+        (event.method.as_str(), event.reason.as_str()) == ("OffsetRangeService/PurgeOffsetRanges", "ROLE_TOO_LOW"),
+        "{event:?}"
+    );
+    server.stop().await
 }

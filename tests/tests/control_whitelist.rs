@@ -1,5 +1,8 @@
 //! The whitelist as callers meet it: what each call does and says, and when every worker has it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -7,7 +10,7 @@ use nix::sys::signal::Signal;
 use reprise_proto::v1::audit_service_client::AuditServiceClient;
 use reprise_proto::v1::whitelist_service_client::WhitelistServiceClient;
 use reprise_proto::v1::*;
-use reprise_tests::control::{ControlPlane, PATIENCE, reason};
+use reprise_tests::control::{ControlPlane, PATIENCE, process, reason};
 use reprise_tests::env::{Isolation, Servers};
 use reprise_tests::fleet::{Fleet, Options, endpoints_with};
 use reprise_tests::servers::Server as _;
@@ -519,5 +522,79 @@ async fn a_hundred_thousand_ids_in_one_call() -> Result<()> {
         versions[0].added_sample.len() == 10 && versions[0].added_count == 50_000,
         "{versions:?}"
     );
+    server.stop().await
+}
+
+/// Adds ids one after the other until the server is gone, and returns those that were accepted.
+async fn add_until_gone(mut client: Client, name: usize, accepted: Arc<AtomicUsize>) -> Vec<String> {
+    let mut added = Vec::new();
+    for number in 0.. {
+        let id = format!("{name}-{number:06}");
+        match client.add_whitelist_entries(add(&[&id])).await {
+            Ok(_) => {
+                added.push(id);
+                accepted.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => break,
+        }
+    }
+    added
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_no_accepted_change_is_lost_when_the_server_ends() -> Result<()> {
+    let isolation = Isolation::new("wl-sigterm").await?;
+    reprise_tests::control::migrate(&isolation).await?;
+    let folder = tempfile::tempdir()?;
+    let settings = vec![("rate_limit.per_second", "0".to_owned())];
+    let (mut service, grpc) = process(&isolation, folder.path(), settings)?;
+    service.start()?;
+    service.ready(PATIENCE).await?;
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let mut callers = JoinSet::new();
+    for name in 0..4 {
+        let client = Client::new(reprise_tests::control::plain(grpc));
+        callers.spawn(add_until_gone(client, name, Arc::clone(&accepted)));
+    }
+    wait_for("some changes", PATIENCE, async || {
+        let count = accepted.load(Ordering::Relaxed);
+        if count >= 50 { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await?;
+    service.signal(Signal::SIGTERM)?;
+    let code = service.wait(Duration::from_secs(40)).await?;
+    ensure!(code == Some(0), "the exit code is {code:?}");
+    let mut added = BTreeSet::new();
+    while let Some(of_one) = callers.join_next().await {
+        added.extend(of_one?);
+    }
+
+    let server = ControlPlane::start_on(&isolation, Vec::new()).await?;
+    server.ready().await?;
+    let mut client = Client::new(server.channel());
+    let mut kept = BTreeSet::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListWhitelistEntriesRequest {
+            page_size: 1_000,
+            page_token,
+            ..ListWhitelistEntriesRequest::default()
+        };
+        let page = client.list_whitelist_entries(request).await?.into_inner();
+        kept.extend(page.entries.into_iter().map(|entry| entry.id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let lost: Vec<_> = added.difference(&kept).collect();
+    println!(
+        "{} changes were accepted, and {} ids are on the list",
+        added.len(),
+        kept.len()
+    );
+    ensure!(lost.is_empty(), "lost: {lost:?}");
+    // A change that was made when its caller was cut off may be there as well: one a caller.
+    ensure!(kept.len() <= added.len() + 4, "{} of {}", kept.len(), added.len());
     server.stop().await
 }

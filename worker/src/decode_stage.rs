@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use jiff::Timestamp;
-use reprise_shared::catalog::{Catalog, LookupIndex, TypeIndex, Unmatched};
+use reprise_shared::catalog::{LookupIndex, TypeIndex, Unmatched};
 use reprise_shared::clock::Clock;
-use reprise_shared::decode::{Decoder, Drafts, FieldMatcher, Limits, PlanError, RecordSource};
+use reprise_shared::decode::{Drafts, Limits, Plans, RecordSource};
 use reprise_shared::enrich::{Front, Lookups, Value};
 use reprise_shared::fault::{Fault, FaultClass};
 use reprise_shared::filter::{Verdict, judge};
@@ -32,56 +32,6 @@ use crate::types::Types;
 
 /// A lookup that could not be loaded is tried again after this long.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-
-/// The catalog compiled for decoding; shared by all threads.
-#[derive(Debug)]
-pub struct Plans {
-    catalog: Arc<Catalog>,
-    decoders: Vec<Decoder>,
-    lookups: Vec<Vec<LookupIndex>>,
-    by_field: Vec<(TopicName, FieldMatcher)>,
-}
-
-impl Plans {
-    /// Compiles a catalog.
-    pub fn compile(catalog: Arc<Catalog>) -> Result<Self, PlanError> {
-        let decoders = catalog.data_types.iter().map(Decoder::new).collect::<Result<_, _>>()?;
-        let lookups = catalog.data_types.iter().map(|data_type| data_type.lookups()).collect();
-        let by_field = catalog
-            .topics
-            .iter()
-            .filter_map(|topic| {
-                Some((
-                    topic.name.clone(),
-                    FieldMatcher::new(catalog.types_of_topic(&topic.name))?,
-                ))
-            })
-            .collect();
-        Ok(Self {
-            catalog,
-            decoders,
-            lookups,
-            by_field,
-        })
-    }
-
-    /// Returns the decoder of a type.
-    pub fn decoder(&self, data_type: TypeIndex) -> &Decoder {
-        &self.decoders[data_type.0]
-    }
-
-    /// Returns the lookups of a type.
-    pub fn lookups(&self, data_type: TypeIndex) -> &[LookupIndex] {
-        &self.lookups[data_type.0]
-    }
-
-    fn matcher(&self, topic: &TopicName) -> Option<&FieldMatcher> {
-        self.by_field
-            .iter()
-            .find(|(name, _)| name == topic)
-            .map(|(_, matcher)| matcher)
-    }
-}
 
 /// What a decode thread is connected to.
 #[derive(Clone)]
@@ -293,7 +243,7 @@ impl Stage {
     fn unmatched<T>(&self, topic: &TopicName) -> Result<Option<T>, Refused> {
         let declared = self
             .plans
-            .catalog
+            .catalog()
             .topics
             .iter()
             .find(|declared| declared.name == *topic);
@@ -394,7 +344,7 @@ impl Stage {
         let lookups = self.plans.lookups(one.data_type);
         let missing = one.values.iter().position(Option::is_none);
         if let Some(place) = missing.filter(|_| !scratch.drafts.is_empty()) {
-            let name = &self.plans.catalog.lookup(lookups[place]).name;
+            let name = &self.plans.catalog().lookup(lookups[place]).name;
             let message = format!("lookup {name} has no value for id {:.40?}", one.id);
             return Err(Refused {
                 missed: Some((lookups[place], one.id.to_string())),
@@ -481,7 +431,7 @@ impl Stage {
     }
 
     fn count_letter(&self, data_type: Option<TypeIndex>, class: FaultClass) {
-        let name = data_type.map_or("", |index| self.plans.catalog.data_type(index).name.as_str());
+        let name = data_type.map_or("", |index| self.plans.catalog().data_type(index).name.as_str());
         metrics::dead_letter(name, class.as_str());
     }
 }

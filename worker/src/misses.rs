@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use reprise_shared::catalog::{Catalog, TypeIndex};
 use reprise_shared::clock::Clock;
 use reprise_shared::dead_letters::{self, Resolvable, State, StoredRecord};
-use reprise_shared::decode::{Drafts, Limits, RecordSource};
+use reprise_shared::decode::{Drafts, Limits, Plans, RecordSource};
 use reprise_shared::enrich::{self, Lookups};
 use reprise_shared::fault::{Fault, FaultClass};
 use reprise_shared::filter::{Verdict, judge};
@@ -26,7 +26,6 @@ use reprise_shared::whitelist;
 use sqlx::mysql::MySqlConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode_stage::Plans;
 use crate::sink::statement::Upsert;
 use crate::types::Types;
 

@@ -9,7 +9,6 @@ pub mod builder;
 pub mod gate;
 pub mod intake;
 pub mod lag;
-pub mod matching;
 pub mod missing_topics;
 pub mod partition;
 pub mod reader;

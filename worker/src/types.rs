@@ -108,7 +108,6 @@ impl Types {
     pub async fn stop(&self, data_type: TypeIndex, reason: &str, detail: &str) {
         let name = &self.0.catalog.data_type(data_type).name;
         tracing::error!(data_type.name = name, stop.reason = reason, detail, "data type stopped");
-        metrics::type_stopped(name, reason);
         let _changing = self.0.changing.lock().await;
         retry("stop type", || stops::stop_type(&self.0.pool, name, reason, detail)).await;
         retry("defer type", || self.take_effect(data_type, reason)).await;
@@ -130,6 +129,7 @@ impl Types {
         let flags = &self.0.flags[data_type.0];
         reason.clone_into(&mut flags.reason.lock());
         flags.stopped.store(true, Ordering::Release);
+        metrics::type_stopped(&self.0.catalog.data_type(data_type).name, reason);
         Ok(())
     }
 

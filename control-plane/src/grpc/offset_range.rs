@@ -12,19 +12,22 @@ use tonic::{Request, Response, Status, async_trait};
 use super::away;
 use super::changes::Changes;
 use super::error::{Error, ErrorReason, quoted};
+use super::explain;
 use super::fields::Fields;
 use super::paging::Page;
+use crate::explain::Explainer;
 use crate::guard::Caller;
 use crate::kafka;
 use crate::offsets::list::{Place, Query};
 use crate::offsets::purge::Purge;
 use crate::offsets::{self, Offsets, audit, resolve};
 
-/// Answers from [`Offsets`].
+/// Answers from [`Offsets`] and an [`Explainer`].
 #[derive(Clone)]
 pub struct Service {
     offsets: Offsets,
     changes: Changes,
+    explainer: Explainer,
 }
 
 #[async_trait]
@@ -194,16 +197,21 @@ impl OffsetRangeService for Service {
 
     async fn explain_record(
         &self,
-        _: Request<ExplainRecordRequest>,
+        request: Request<ExplainRecordRequest>,
     ) -> Result<Response<ExplainRecordResponse>, Status> {
-        Err(Error::not_implemented("OffsetRangeService/ExplainRecord").into())
+        let explained = explain::explain(&self.explainer, request.into_inner()).await?;
+        Ok(Response::new(explained))
     }
 }
 
 impl Service {
     /// Makes it.
-    pub fn new(offsets: Offsets, changes: Changes) -> Self {
-        Self { offsets, changes }
+    pub fn new(offsets: Offsets, changes: Changes, explainer: Explainer) -> Self {
+        Self {
+            offsets,
+            changes,
+            explainer,
+        }
     }
 
     fn data_type(&self, fields: &mut Fields, name: &str) -> Option<&DataType> {

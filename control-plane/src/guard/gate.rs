@@ -1,11 +1,13 @@
 //! A layer that lets a call through or refuses it, by its head alone.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use axum::body::HttpBody as _;
 use http::request::Parts;
 use http::{Request, Response};
 use tonic::Status;
@@ -17,6 +19,11 @@ use crate::grpc::error::Error;
 
 /// The future of a call's answer.
 pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// So much of a refused call is taken, in bytes.
+const MOST_TAKEN: usize = 64 << 10;
+/// And this long is waited for it.
+const REST_LIMIT: Duration = Duration::from_millis(100);
 
 /// Judges calls.
 pub trait Gate: Send + Sync + 'static {
@@ -94,11 +101,28 @@ where
                 Ok(()) => inner.call(Request::from_parts(head, body)).await,
                 Err(error) => {
                     denials.note(&head, error.reason());
+                    take_rest(body).await;
                     Ok(refusal(error))
                 }
             }
         })
     }
+}
+
+/// Reads the rest of a refused call, which is on its way already. Answered before, its stream would be reset under it,
+/// and a client with many refused calls would lose its connection: the HTTP/2 library bounds such resets.
+async fn take_rest(body: Body) {
+    let mut body = pin!(body);
+    let take = async {
+        let mut left = MOST_TAKEN;
+        while let Some(Ok(frame)) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+            let taken = frame.data_ref().map_or(0, |data| data.len());
+            let Some(rest) = left.checked_sub(taken) else { return };
+            left = rest;
+        }
+    };
+    // Whoever sends no more is answered all the same.
+    let _ = tokio::time::timeout(REST_LIMIT, take).await;
 }
 
 /// Returns the answer that tells a refusal.

@@ -88,8 +88,15 @@ impl Request {
     }
 
     /// Finds all faults that can be seen without looking at the lists. `type_names` are the catalog's data types; a
-    /// removal may name others, so that the list of a type that is no more can be emptied.
-    pub(super) fn check(&self, caller: &Caller, type_names: &[String], config: &Config) -> Result<(), Error> {
+    /// removal may name others, so that the list of a type that is no more can be emptied. `now` finds out mistakes; the
+    /// database's clock decides, later.
+    pub(super) fn check(
+        &self,
+        caller: &Caller,
+        type_names: &[String],
+        config: &Config,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let mut violations = Violations::default();
         self.check_ids(config, &mut violations);
         if let Scope::Type(name) = &self.scope {
@@ -107,8 +114,10 @@ impl Request {
             let problem = format!("must be at most {MAX_NOTE_CHARACTERS} characters, none of them a control character");
             violations.add("note", problem);
         }
-        if self.expires_at.is_some() && self.action == Action::Remove {
-            violations.add("expire_time", "has no meaning for a removal");
+        match self.expires_at {
+            Some(_) if self.action == Action::Remove => violations.add("expire_time", "has no meaning for a removal"),
+            Some(time) if time <= now => violations.add("expire_time", format!("is not after now ({now})")),
+            _ => {}
         }
         if let Some(id) = &self.request_id {
             let legal = (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
@@ -317,7 +326,8 @@ mod tests {
     }
 
     fn faults(request: &Request) -> Vec<String> {
-        match request.check(&caller(), &["fund_basic".to_owned()], &Config::default()) {
+        let now = Timestamp::UNIX_EPOCH;
+        match request.check(&caller(), &["fund_basic".to_owned()], &Config::default(), now) {
             Err(Error::Invalid(found)) => found.into_iter().map(|violation| violation.field).collect(),
             other => panic!("{other:?}"),
         }
@@ -357,7 +367,12 @@ mod tests {
         let of = |action| Request::new(action, Scope::Type("fund_old".to_owned()), ["a"]);
         assert_eq!(faults(&of(Action::Add)), ["data_type"]);
         assert_eq!(faults(&of(Action::Replace)), ["data_type"]);
-        assert!(of(Action::Remove).check(&caller(), &[], &Config::default()).is_ok());
+        let now = Timestamp::UNIX_EPOCH;
+        assert!(
+            of(Action::Remove)
+                .check(&caller(), &[], &Config::default(), now)
+                .is_ok()
+        );
     }
 
     #[test]

@@ -91,7 +91,8 @@ impl Store {
     /// # Errors
     /// [`Error::Invalid`] with all of them.
     pub fn check_request(&self, caller: &Caller, request: &Request) -> Result<(), Error> {
-        request.check(caller, &self.shared.type_names, &self.shared.config)
+        let shared = &self.shared;
+        request.check(caller, &shared.type_names, &shared.config, shared.clock.now())
     }
 
     /// Makes a change, or says what it would do (`validate_only`).

@@ -121,19 +121,39 @@ pub async fn get(executor: impl MySqlExecutor<'_>, origin: &Origin) -> Result<Op
     .bind(origin.row.0)
     .fetch_optional(executor)
     .await?;
-    row.map(|row| {
-        Ok(StoredLetter {
-            id: row.try_get("id")?,
-            class: row.try_get("class")?,
-            error: row.try_get("error")?,
-            attempts: row.try_get("attempts")?,
-            state: state(&row)?,
-            job_id: row.try_get("job_id")?,
-            lookup_name: row.try_get("lookup_name")?,
-            lookup_key: row.try_get("lookup_key")?,
-        })
-    })
-    .transpose()
+    row.as_ref().map(letter).transpose()
+}
+
+/// Lists the letters of one record and of its rows, of every data type, by data type and row; at most `most`.
+pub async fn of_record(
+    executor: impl MySqlExecutor<'_>,
+    topic_id: &TopicId,
+    partition: Partition,
+    offset: Offset,
+    most: u32,
+) -> Result<Vec<(Origin, StoredLetter)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "/* dead_letters_of_record */ SELECT id, class, error, attempts, state, job_id, lookup_name, lookup_key, \
+         data_type, record_row FROM dead_letters WHERE topic_id = ? AND partition_number = ? AND record_offset = ? \
+         ORDER BY data_type, record_row LIMIT ?",
+    )
+    .bind(topic_id.as_str())
+    .bind(partition.0)
+    .bind(offset.0)
+    .bind(most)
+    .fetch_all(executor)
+    .await?;
+    let letters = rows.iter().map(|row| {
+        let origin = Origin {
+            data_type: row.try_get("data_type")?,
+            topic_id: topic_id.clone(),
+            partition,
+            offset,
+            row: RowNumber(row.try_get("record_row")?),
+        };
+        Ok((origin, letter(row)?))
+    });
+    letters.collect()
 }
 
 /// Finds the record of letters by topic id, partition and offset.
@@ -165,6 +185,19 @@ pub async fn get_record(
         })
     })
     .transpose()
+}
+
+fn letter(row: &MySqlRow) -> Result<StoredLetter, sqlx::Error> {
+    Ok(StoredLetter {
+        id: row.try_get("id")?,
+        class: row.try_get("class")?,
+        error: row.try_get("error")?,
+        attempts: row.try_get("attempts")?,
+        state: state(row)?,
+        job_id: row.try_get("job_id")?,
+        lookup_name: row.try_get("lookup_name")?,
+        lookup_key: row.try_get("lookup_key")?,
+    })
 }
 
 fn state(row: &MySqlRow) -> Result<State, sqlx::Error> {

@@ -137,6 +137,30 @@ pub async fn intervals(pool: &MySqlPool, topic: &str) -> sqlx::Result<Vec<Interv
     rows.iter().map(read).collect()
 }
 
+/// Finds an interval of a type that covers an offset of this incarnation of a topic: the last one that was opened.
+pub async fn covering(
+    pool: &MySqlPool,
+    data_type: &str,
+    partition: &TopicPartition,
+    topic_id: &TopicId,
+    offset: Offset,
+) -> sqlx::Result<Option<Interval>> {
+    let row = sqlx::query(
+        "/* deferred_at */ SELECT data_type, partition_number, start_position, end_position, open_marker, reason \
+         FROM deferred WHERE data_type = ? AND topic = ? AND topic_id = ? AND partition_number = ? \
+         AND start_position <= ? AND end_position > ? ORDER BY id DESC LIMIT 1",
+    )
+    .bind(data_type)
+    .bind(partition.topic.as_str())
+    .bind(topic_id.as_str())
+    .bind(partition.partition.0)
+    .bind(offset.0)
+    .bind(offset.0)
+    .fetch_optional(pool)
+    .await?;
+    row.as_ref().map(read).transpose()
+}
+
 fn read(row: &MySqlRow) -> sqlx::Result<Interval> {
     Ok(Interval {
         data_type: row.try_get("data_type")?,

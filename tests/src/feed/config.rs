@@ -56,7 +56,7 @@ pub struct FeedConfig {
 
 impl FeedConfig {
     /// 2024-03-07T09:30:00Z.
-    const START: Timestamp = Timestamp::constant(1_709_803_800, 0);
+    pub const START: Timestamp = Timestamp::constant(1_709_803_800, 0);
 
     /// Switches everything on: each kind of good and bad record with about the same small share.
     #[must_use]

@@ -94,7 +94,7 @@ fn is_complete(jars: &Path) -> bool {
     jars.join(format!("kafka_2.13-{KAFKA_VERSION}.jar")).is_file()
 }
 
-async fn install_packages(packages: &[&str]) -> Result<()> {
+pub(crate) async fn install_packages(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     let by_hand = format!("install them by hand: apt-get install --no-install-recommends {list}");
     let apt = program("apt-get").with_context(|| format!("these programs are missing: {list}"))?;
@@ -214,7 +214,7 @@ async fn install_kafka(jars: &Path) -> Result<()> {
 }
 
 /// Runs an installer with its output on standard error, so that standard output stays for results.
-async fn run(program: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
+pub(crate) async fn run(program: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
     let mut command = Command::new(program);
     command
         .args(arguments)

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use reprise_shared::catalog::{TypeIndex, Unmatched};
 use reprise_shared::filter::{Sampler, Verdict, judge};
 use reprise_shared::kafka;
+use reprise_shared::matching::{Match, TopicPlan};
 use reprise_shared::position::{Offset, TopicPartition};
 use reprise_shared::whitelist::Snapshot;
 
 use super::builder::{Builder, Delivered};
-use super::matching::{Match, TopicPlan};
 use super::partition::Epoch;
 use crate::chunk::Stretch;
 use crate::types::Types;

@@ -1,7 +1,7 @@
 //! Which data type a record is of, as far as its headers tell.
 
-use reprise_shared::catalog::{Catalog, Matcher, TypeIndex, Unmatched};
-use reprise_shared::position::TopicName;
+use crate::catalog::{Catalog, Matcher, TypeIndex, Unmatched};
+use crate::position::TopicName;
 
 /// How the records of one topic are told apart, compiled from the catalog.
 #[derive(Clone, Debug)]
