@@ -2,9 +2,12 @@
 //!
 //! [`record`] runs in the transaction of the change that it tells of, so that neither is there without the other.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
+use reprise_shared::mysql::Database;
 use serde_json::Value;
-use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
+use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{MySql, QueryBuilder, Row};
 
 use crate::times::{self, milliseconds};
@@ -95,12 +98,18 @@ pub async fn record(connection: &mut MySqlConnection, event: &Event) -> sqlx::Re
 }
 
 /// Records events that tell of no change, all or none of them.
-pub async fn record_all(pool: &MySqlPool, events: &[Event]) -> sqlx::Result<()> {
-    let mut transaction = pool.begin().await?;
-    for event in events {
-        record(&mut transaction, event).await?;
-    }
-    transaction.commit().await
+pub async fn record_all(database: &Database, events: Vec<Event>) -> sqlx::Result<()> {
+    let events = Arc::new(events);
+    let recorded = database.tx("audit_all", move |connection| {
+        let events = Arc::clone(&events);
+        Box::pin(async move {
+            for event in &*events {
+                record(connection, event).await?;
+            }
+            Ok(())
+        })
+    });
+    recorded.await
 }
 
 /// Which events are listed; what is left out matches all.

@@ -9,11 +9,11 @@ use reprise_shared::clock::Clock;
 use reprise_shared::heartbeat;
 use reprise_shared::ingest_state::stops::{self, PartitionStop, TypeState};
 use reprise_shared::lookup_changes::Change;
+use reprise_shared::mysql::{AsDriverError, Database};
 use reprise_shared::position::{Partition, TopicName, TopicPartition};
 use reprise_shared::redis::{self, Redis};
 use reprise_shared::telemetry::chain;
 use serde_json::{Value, json};
-use sqlx::mysql::MySqlPool;
 
 use crate::audit;
 
@@ -31,11 +31,20 @@ pub enum Error {
     Mysql(#[from] sqlx::Error),
 }
 
+impl AsDriverError for Error {
+    fn as_driver_error(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Mysql(error) => Some(error),
+            Self::Redis(_) => None,
+        }
+    }
+}
+
 /// Asks Redis and MySQL. Cheap to clone.
 #[derive(Clone)]
 pub struct Fleet {
     catalog: Arc<Catalog>,
-    pool: MySqlPool,
+    database: Database,
     redis: Redis,
     heartbeats: heartbeat::Store,
     clock: Clock,
@@ -62,12 +71,12 @@ impl Lag {
 
 impl Fleet {
     /// Makes it; nothing is asked yet.
-    pub fn new(catalog: Arc<Catalog>, pool: MySqlPool, redis: Redis, clock: Clock) -> Self {
+    pub fn new(catalog: Arc<Catalog>, database: Database, redis: Redis, clock: Clock) -> Self {
         // The interval matters to those who send.
         let heartbeats = heartbeat::Store::new(redis.clone(), heartbeat::Store::DEFAULT_INTERVAL);
         Self {
             catalog,
-            pool,
+            database,
             redis,
             heartbeats,
             clock,
@@ -92,7 +101,7 @@ impl Fleet {
     /// # Errors
     /// When MySQL does not answer.
     pub async fn type_states(&self) -> Result<HashMap<String, TypeState>, Error> {
-        let states = stops::type_states(&self.pool).await?;
+        let states = stops::type_states(self.database.pool()).await?;
         Ok(states
             .into_iter()
             .map(|state| (state.data_type.clone(), state))
@@ -104,7 +113,7 @@ impl Fleet {
     /// # Errors
     /// When Redis or MySQL does not answer.
     pub async fn lags(&self, topic: Option<&TopicName>) -> Result<Vec<Lag>, Error> {
-        let (workers, stopped) = tokio::join!(self.workers(), stops::partition_stops(&self.pool, MOST_STOPS));
+        let (workers, stopped) = tokio::join!(self.workers(), stops::partition_stops(self.database.pool(), MOST_STOPS));
         Ok(lags(workers?, stopped?, topic))
     }
 
@@ -136,21 +145,22 @@ impl Fleet {
             all: keys.is_empty(),
             keys,
         };
-        let mut transaction = self.pool.begin().await?;
-        audit::record(&mut transaction, &event).await?;
-        match change.publish(&self.redis).await {
-            Ok(told) => {
-                transaction.commit().await?;
-                Ok(told)
-            }
-            Err(error) => {
-                transaction.rollback().await?;
-                event.outcome = audit::Outcome::Failed;
-                event.reason = chain(&error).to_string();
-                audit::record_all(&self.pool, &[event]).await?;
-                Err(error.into())
-            }
+        let work = Arc::new((event.clone(), change, self.redis.clone()));
+        let refreshed = self.database.tx("refresh_lookup", move |connection| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (event, change, redis) = &*work;
+                audit::record(connection, event).await?;
+                Ok(change.publish(redis).await?)
+            })
+        });
+        let refreshed: Result<u64, Error> = refreshed.await;
+        if let Err(Error::Redis(error)) = &refreshed {
+            event.outcome = audit::Outcome::Failed;
+            event.reason = chain(error).to_string();
+            audit::record_all(&self.database, vec![event]).await?;
         }
+        refreshed
     }
 }
 

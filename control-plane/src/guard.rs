@@ -26,9 +26,9 @@ pub mod wording;
 use std::io;
 
 use reprise_shared::clock::Clock;
+use reprise_shared::mysql::Database;
 use reprise_shared::redis::Redis;
 use reprise_shared::supervise::{OnCancel, OnError, Supervisor};
-use sqlx::mysql::MySqlPool;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
@@ -59,13 +59,13 @@ impl Guard {
     /// When the file of keys cannot be read or used.
     pub fn new(
         config: &Config,
-        pool: MySqlPool,
+        database: Database,
         redis: Redis,
         clock: Clock,
         supervisor: &Supervisor,
     ) -> Result<Self, reload::Error> {
         let denials = denials::Denials::new();
-        let telling = denials.clone().tell(pool, supervisor.shutdown_token());
+        let telling = denials.clone().tell(database, supervisor.shutdown_token());
         supervisor.spawn("denials", OnError::Log, OnCancel::Wait, async move {
             telling.await;
             Ok::<_, io::Error>(())

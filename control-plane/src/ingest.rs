@@ -9,16 +9,18 @@ use std::sync::Arc;
 use prost::Message;
 use reprise_proto::v1::{DataType, PauseIngestResponse, ResumeIngestResponse};
 use reprise_shared::catalog::{self, Catalog};
+use reprise_shared::clock::Clock;
 use reprise_shared::ingest_state::stops::{self, PartitionStop, PartitionStopReason, TypeState};
 use reprise_shared::ingest_state::topics;
 use reprise_shared::ledger::Interval;
+use reprise_shared::mysql::{AsDriverError, Database};
 use reprise_shared::position::{Offset, TopicPartition};
 use serde_json::{Value, json};
-use sqlx::mysql::{MySqlConnection, MySqlPool};
+use sqlx::mysql::MySqlConnection;
 
 use crate::audit::{self, Event};
 use crate::fleet;
-use crate::kafka::{self, Kafka};
+use crate::kafka::{self, Kafka, Topic};
 use crate::requests::{self, Begun, RequestKey};
 
 /// The reason of a stop that somebody asked for.
@@ -55,6 +57,15 @@ pub enum Error {
     Mysql(#[from] sqlx::Error),
 }
 
+impl AsDriverError for Error {
+    fn as_driver_error(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Mysql(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// What all calls say.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -77,18 +88,27 @@ pub enum From {
     AcceptMissing(Offset, Offset),
 }
 
+/// Makes the answer's data type of one and its state.
+pub type Shown = fn(&catalog::DataType, Option<TypeState>) -> DataType;
+
 /// Stops and resumes. Cheap to clone.
 #[derive(Clone)]
 pub struct Ingest {
     catalog: Arc<Catalog>,
-    pool: MySqlPool,
+    database: Database,
     kafka: Kafka,
+    clock: Clock,
 }
 
 impl Ingest {
     /// Makes it; nothing is asked yet.
-    pub fn new(catalog: Arc<Catalog>, pool: MySqlPool, kafka: Kafka) -> Self {
-        Self { catalog, pool, kafka }
+    pub fn new(catalog: Arc<Catalog>, database: Database, kafka: Kafka, clock: Clock) -> Self {
+        Self {
+            catalog,
+            database,
+            kafka,
+            clock,
+        }
     }
 
     /// Returns the catalog.
@@ -96,32 +116,25 @@ impl Ingest {
         &self.catalog
     }
 
-    /// Stops a data type in the whole fleet. `shown` makes its answer.
+    /// Stops a data type in the whole fleet.
     ///
     /// # Errors
     /// See [`Error`]; only [`Error::Mysql`] leaves open whether the change was made.
     pub async fn pause(
         &self,
-        data_type: &catalog::DataType,
+        data_type: catalog::DataType,
         asked: Asked,
-        shown: impl Fn(&catalog::DataType, Option<TypeState>) -> DataType,
+        shown: Shown,
     ) -> Result<PauseIngestResponse, Error> {
-        let mut transaction = self.pool.begin().await?;
-        if let Some(answer) = earlier(&mut transaction, &asked).await? {
-            return Ok(answer);
-        }
-        let before = stops::lock_type_state(&mut transaction, &data_type.name).await?;
-        check_etag(before.as_ref(), &asked)?;
-        stops::stop_type(&mut *transaction, &data_type.name, OPERATOR, &asked.reason).await?;
-        let after = stops::lock_type_state(&mut transaction, &data_type.name).await?;
-        let already_stopped = before.as_ref().is_some_and(|state| state.stopped);
-        let states = [type_summary(before.as_ref()), type_summary(after.as_ref())];
-        audit::record(&mut transaction, &event(&asked, of_type(data_type), states)).await?;
-        let answer = PauseIngestResponse {
-            data_type: Some(shown(data_type, after)),
-            already_stopped,
-        };
-        self.end(transaction, &asked, answer).await
+        let work = Arc::new((data_type, asked, self.clock.clone()));
+        let change = self.database.tx("pause_ingest", move |connection| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (data_type, asked, clock) = &*work;
+                pause(connection, data_type, asked, clock, shown).await
+            })
+        });
+        change.await
     }
 
     /// Lets a stopped data type go on in the whole fleet, and, with `trust_key`, judges by its Kafka key again.
@@ -130,36 +143,20 @@ impl Ingest {
     /// See [`Error`]; only [`Error::Mysql`] leaves open whether the change was made.
     pub async fn resume_type(
         &self,
-        data_type: &catalog::DataType,
+        data_type: catalog::DataType,
         trust_key: bool,
         asked: Asked,
-        shown: impl Fn(&catalog::DataType, Option<TypeState>) -> DataType,
+        shown: Shown,
     ) -> Result<ResumeIngestResponse, Error> {
-        let mut transaction = self.pool.begin().await?;
-        if let Some(answer) = earlier(&mut transaction, &asked).await? {
-            return Ok(answer);
-        }
-        let before = stops::lock_type_state(&mut transaction, &data_type.name).await?;
-        check_etag(before.as_ref(), &asked)?;
-        let stopped = before.as_ref().is_some_and(|state| state.stopped);
-        let distrusted = data_type.in_key && before.as_ref().is_some_and(|state| state.in_key_off);
-        if !stopped && !(trust_key && distrusted) {
-            let name = &data_type.name;
-            let hint = if distrusted {
-                "; to judge by its Kafka key again, set trust_key"
-            } else {
-                ""
-            };
-            return Err(Error::WrongState(format!("data type {name} is not stopped{hint}")));
-        }
-        stops::resume_type(&mut transaction, &data_type.name, trust_key).await?;
-        let after = stops::lock_type_state(&mut transaction, &data_type.name).await?;
-        let states = [type_summary(before.as_ref()), type_summary(after.as_ref())];
-        audit::record(&mut transaction, &event(&asked, of_type(data_type), states)).await?;
-        let answer = ResumeIngestResponse {
-            data_type: Some(shown(data_type, after)),
-        };
-        self.end(transaction, &asked, answer).await
+        let work = Arc::new((data_type, asked));
+        let change = self.database.tx("resume_type", move |connection| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (data_type, asked) = &*work;
+                resume_type(connection, data_type, trust_key, asked, shown).await
+            })
+        });
+        change.await
     }
 
     /// Lets a stopped partition go on; the worker that has it does so within seconds.
@@ -168,54 +165,144 @@ impl Ingest {
     /// See [`Error`]; only [`Error::Mysql`] leaves open whether the change was made.
     pub async fn resume_partition(
         &self,
-        partition: &TopicPartition,
+        partition: TopicPartition,
         from: From,
         asked: Asked,
     ) -> Result<ResumeIngestResponse, Error> {
         let topic = self.kafka.topic(&partition.topic).await?;
-        let logs = self
-            .kafka
-            .logs(&partition.topic, std::slice::from_ref(&partition.partition))
-            .await?;
+        let logs = self.kafka.logs(&partition.topic, &[partition.partition]).await?;
         let log = *logs
             .first()
             .ok_or(kafka::Error::Incomplete("ask for the ends of logs"))?;
-        let mut transaction = self.pool.begin().await?;
-        if let Some(answer) = earlier(&mut transaction, &asked).await? {
-            return Ok(answer);
-        }
-        let stop = stops::lock_partition_stop(&mut transaction, partition).await?;
-        let stop = stop.ok_or_else(|| Error::WrongState(format!("partition {partition} is not stopped")))?;
-        let start = start_of(&stop, from, log)?;
-        if stop.reason == PartitionStopReason::TopicRecreated {
-            topics::accept_incarnation(&mut transaction, &partition.topic, &topic.id, topic.partitions).await?;
-        }
-        stops::resume_partition(&mut transaction, partition, start).await?;
-        let target = format!("partitions/{}/{}", partition.topic, partition.partition.0);
-        let before = json!({ "stopped": true, "reason": stop.reason.as_str(), "detail": stop.detail,
-            "missing": stop.missing.map(|(from, to)| [from.0, to.0]) });
-        let after = json!({ "resume_from": start.0, "topic_id": topic.id.as_str(), "why": asked.reason });
-        audit::record(&mut transaction, &event(&asked, target, [before, after])).await?;
-        self.end(transaction, &asked, ResumeIngestResponse::default()).await
-    }
-
-    async fn end<A: Message>(
-        &self,
-        mut transaction: sqlx::Transaction<'_, sqlx::MySql>,
-        asked: &Asked,
-        answer: A,
-    ) -> Result<A, Error> {
-        if asked.validate_only {
-            transaction.rollback().await?;
-        } else {
-            requests::finish(&mut transaction, &asked.key, &answer).await?;
-            transaction.commit().await?;
-        }
-        Ok(answer)
+        let work = Arc::new((partition, topic, asked));
+        let change = self.database.tx("resume_partition", move |connection| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (partition, topic, asked) = &*work;
+                resume_partition(connection, partition, from, (topic, log), asked).await
+            })
+        });
+        change.await
     }
 }
 
+async fn pause(
+    connection: &mut MySqlConnection,
+    data_type: &catalog::DataType,
+    asked: &Asked,
+    clock: &Clock,
+    shown: Shown,
+) -> Result<PauseIngestResponse, Error> {
+    if let Some(answer) = earlier(connection, asked).await? {
+        return Ok(answer);
+    }
+    let before = stops::lock_type_state(connection, &data_type.name).await?;
+    check_etag(before.as_ref(), asked)?;
+    let already_stopped = before.as_ref().is_some_and(|state| state.stopped);
+    let after = if asked.validate_only {
+        before.filter(|state| state.stopped).unwrap_or_else(|| TypeState {
+            data_type: data_type.name.clone(),
+            stopped: true,
+            reason: OPERATOR.to_owned(),
+            detail: asked.reason.clone(),
+            changed_at: clock.now(),
+            in_key_off: false,
+        })
+    } else {
+        stops::stop_type(&mut *connection, &data_type.name, OPERATOR, &asked.reason).await?;
+        let after = stops::lock_type_state(connection, &data_type.name).await?;
+        let states = [type_summary(before.as_ref()), type_summary(after.as_ref())];
+        audit::record(connection, &event(asked, of_type(data_type), states)).await?;
+        after.ok_or(sqlx::Error::RowNotFound)?
+    };
+    let answer = PauseIngestResponse {
+        data_type: Some(shown(data_type, Some(after))),
+        already_stopped,
+    };
+    keep(connection, asked, answer).await
+}
+
+async fn resume_type(
+    connection: &mut MySqlConnection,
+    data_type: &catalog::DataType,
+    trust_key: bool,
+    asked: &Asked,
+    shown: Shown,
+) -> Result<ResumeIngestResponse, Error> {
+    if let Some(answer) = earlier(connection, asked).await? {
+        return Ok(answer);
+    }
+    let before = stops::lock_type_state(connection, &data_type.name).await?;
+    check_etag(before.as_ref(), asked)?;
+    let distrusted = data_type.in_key && before.as_ref().is_some_and(|state| state.in_key_off);
+    let Some(before) = before.filter(|state| state.stopped || (trust_key && distrusted)) else {
+        let name = &data_type.name;
+        let hint = if distrusted {
+            "; to judge by its Kafka key again, set trust_key"
+        } else {
+            ""
+        };
+        return Err(Error::WrongState(format!("data type {name} is not stopped{hint}")));
+    };
+    let after = if asked.validate_only {
+        Some(TypeState {
+            stopped: false,
+            in_key_off: before.in_key_off && !trust_key,
+            ..before
+        })
+    } else {
+        stops::resume_type(connection, &data_type.name, trust_key).await?;
+        let after = stops::lock_type_state(connection, &data_type.name).await?;
+        let states = [type_summary(Some(&before)), type_summary(after.as_ref())];
+        audit::record(connection, &event(asked, of_type(data_type), states)).await?;
+        after
+    };
+    let answer = ResumeIngestResponse {
+        data_type: Some(shown(data_type, after)),
+    };
+    keep(connection, asked, answer).await
+}
+
+async fn resume_partition(
+    connection: &mut MySqlConnection,
+    partition: &TopicPartition,
+    from: From,
+    (topic, log): (&Topic, Interval),
+    asked: &Asked,
+) -> Result<ResumeIngestResponse, Error> {
+    if let Some(answer) = earlier(connection, asked).await? {
+        return Ok(answer);
+    }
+    let stop = stops::lock_partition_stop(connection, partition).await?;
+    let stop = stop.ok_or_else(|| Error::WrongState(format!("partition {partition} is not stopped")))?;
+    let start = start_of(&stop, from, log)?;
+    if !asked.validate_only {
+        if stop.reason == PartitionStopReason::TopicRecreated {
+            topics::accept_incarnation(connection, &partition.topic, &topic.id, topic.partitions).await?;
+        }
+        stops::resume_partition(connection, partition, start).await?;
+        let target = format!("partitions/{}/{}", partition.topic, partition.partition.0);
+        let before = json!({ "stopped": true, "reason": stop.reason.as_str(), "detail": stop.detail,
+            "missing": stop.missing.map(|(from, to)| [from.0, to.0]) });
+        let after = json!({ "resume_from": start.0, "topic_id": topic.id.as_str() });
+        audit::record(connection, &event(asked, target, [before, after])).await?;
+    }
+    keep(connection, asked, ResumeIngestResponse::default()).await
+}
+
+/// Keeps the answer for the same request.
+async fn keep<A: Message>(connection: &mut MySqlConnection, asked: &Asked, answer: A) -> Result<A, Error> {
+    if !asked.validate_only {
+        requests::finish(connection, &asked.key, &answer).await?;
+    }
+    Ok(answer)
+}
+
+/// Finds the answer of the same request. A rehearsal is no request.
 async fn earlier<A: Message + Default>(connection: &mut MySqlConnection, asked: &Asked) -> Result<Option<A>, Error> {
+    if asked.validate_only {
+        return Ok(None);
+    }
     match requests::begin(connection, &asked.key).await? {
         Begun::New => Ok(None),
         Begun::Answered(answer) => Ok(Some(answer)),

@@ -160,7 +160,7 @@ async fn work(
         Kafka::open(&config.kafka, &config.ingest).map_err(|error| setting("kafka.properties", Box::new(error)))?;
     let tls = Tls::load(&config.tls, config.reload_every, supervisor)?;
     let pool = database.pool().clone();
-    let guard = Guard::new(config, pool.clone(), redis.clone(), clock.clone(), supervisor)?;
+    let guard = Guard::new(config, database.clone(), redis.clone(), clock.clone(), supervisor)?;
     let whitelist = whitelist_store(config, &database, &redis, &catalog, &clock);
     let changes = Changes::new();
     let explained = explain::Parts {
@@ -174,8 +174,8 @@ async fn work(
     };
     let explainer = Explainer::new(explained, supervisor);
     let parts = grpc::Parts {
-        fleet: Fleet::new(Arc::clone(&catalog), pool.clone(), redis.clone(), clock.clone()),
-        ingest: Ingest::new(Arc::clone(&catalog), pool.clone(), kafka.clone()),
+        fleet: Fleet::new(Arc::clone(&catalog), database.clone(), redis.clone(), clock.clone()),
+        ingest: Ingest::new(Arc::clone(&catalog), database.clone(), kafka.clone(), clock.clone()),
         whitelist: whitelist.clone(),
         pool,
         changes: changes.clone(),

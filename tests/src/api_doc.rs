@@ -195,7 +195,7 @@ pub fn with_outputs(document: &str, outputs: &[String]) -> String {
 
 /// Replaces what changes from run to run: times, and the values of fields that are named here.
 pub fn masked(text: &str) -> String {
-    const FIELDS: [&str; 11] = [
+    const FIELDS: [&str; 13] = [
         "age",
         "catalogHash",
         "change_id",
@@ -206,6 +206,8 @@ pub fn masked(text: &str) -> String {
         "processId",
         "workerId",
         "deadLetterId",
+        "runId",
+        "topicId",
         "workersTold",
     ];
     let mut masked = String::new();

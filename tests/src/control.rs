@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 pub use self::authority::{Authority, Certificate};
-pub use self::call::{call, hang, reason, send};
+pub use self::call::{call, hang, reason, refused, send};
 pub use self::tokens::Issuer;
 
 use crate::cluster::{Service, Spec, binary};

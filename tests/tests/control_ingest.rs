@@ -11,12 +11,12 @@ use reprise_proto::v1::*;
 use reprise_shared::ingest_state::{deferred, topics};
 use reprise_shared::ledger::{CoverageKind, Interval, Reader};
 use reprise_shared::position::{Offset, Partition, TopicGeneration, TopicName, TopicPartition};
-use reprise_tests::control::{ControlPlane, reason};
+use reprise_tests::control::{ControlPlane, refused};
 use reprise_tests::feed::{DataTypeMix, FeedConfig};
 use reprise_tests::fleet::{Fleet, Options, PATIENCE, Stop, sum};
 use reprise_tests::wait::wait_for;
+use tonic::Code;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
 
 type Client = FleetServiceClient<Channel>;
 
@@ -81,16 +81,6 @@ fn resume_at(fleet: &Fleet, partition: u32, from: Begin) -> ResumeIngestRequest 
     }
 }
 
-/// Checks a refusal's code and reason, and that its message holds a text.
-fn refused(status: &Status, code: Code, why: &str, message: &str) -> Result<()> {
-    ensure!(
-        status.code() == code && reason(status)? == why && status.message().contains(message),
-        "{status:?}"
-    );
-    println!("{code:?} {why}: {}", status.message());
-    Ok(())
-}
-
 /// Waits until the worker shows the type as stopped, or not.
 async fn shows(fleet: &Fleet, stopped: bool) -> Result<()> {
     let waited = wait_for("the worker to follow", PATIENCE, async || {
@@ -113,6 +103,35 @@ async fn outcomes(fleet: &Fleet) -> Result<(f64, f64)> {
         )
     };
     Ok((of("processed"), of("deferred")))
+}
+
+/// Resumes the type, after calls that are refused or only rehearsed.
+async fn resume_with_care(fleet: &Fleet, client: &mut Client, etag: &str) -> Result<()> {
+    let late = ResumeIngestRequest {
+        etag: "running".to_owned(),
+        ..resume_type()
+    };
+    let status = client.resume_ingest(late).await.expect_err("another etag");
+    refused(&status, Code::Aborted, "ETAG_MISMATCH", "ListDataTypes")?;
+    let rehearsed = ResumeIngestRequest {
+        validate_only: true,
+        ..resume_type()
+    };
+    client.resume_ingest(rehearsed).await?;
+    ensure!(
+        fleet.type_states().await?[TYPE].stopped,
+        "validate_only changed something"
+    );
+    let current = ResumeIngestRequest {
+        etag: etag.to_owned(),
+        ..resume_type()
+    };
+    let resumed = client.resume_ingest(current).await?.into_inner();
+    ensure!(resumed.data_type.context("no data type")?.state() == DataTypeState::Running);
+    shows(fleet, false).await?;
+    let status = client.resume_ingest(resume_type()).await.expect_err("it goes on");
+    refused(&status, Code::FailedPrecondition, "WRONG_STATE", "is not stopped")?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,30 +181,7 @@ async fn i1_a_type_that_somebody_stopped_goes_on_and_what_it_passed_over_is_owed
         .map(|(_, end)| u64::try_from(end))
         .collect::<Result<_, _>>()?;
 
-    let late = ResumeIngestRequest {
-        etag: "running".to_owned(),
-        ..resume_type()
-    };
-    let status = client.resume_ingest(late).await.expect_err("another etag");
-    refused(&status, Code::Aborted, "ETAG_MISMATCH", "ListDataTypes")?;
-    let rehearsed = ResumeIngestRequest {
-        validate_only: true,
-        ..resume_type()
-    };
-    client.resume_ingest(rehearsed).await?;
-    ensure!(
-        fleet.type_states().await?[TYPE].stopped,
-        "validate_only changed something"
-    );
-    let current = ResumeIngestRequest {
-        etag: told.etag.clone(),
-        ..resume_type()
-    };
-    let resumed = client.resume_ingest(current).await?.into_inner();
-    ensure!(resumed.data_type.context("no data type")?.state() == DataTypeState::Running);
-    shows(&fleet, false).await?;
-    let status = client.resume_ingest(resume_type()).await.expect_err("it goes on");
-    refused(&status, Code::FailedPrecondition, "WRONG_STATE", "is not stopped")?;
+    resume_with_care(&fleet, &mut client, &told.etag).await?;
 
     fleet.publish(feed(3, 3_000)).await?;
     fleet.caught_up(PATIENCE).await?;
@@ -207,6 +203,45 @@ async fn i1_a_type_that_somebody_stopped_goes_on_and_what_it_passed_over_is_owed
     }
     server.stop().await?;
     fleet.stop().await
+}
+
+/// Calls that name something else than what is missing.
+async fn refused_resumes(fleet: &Fleet, client: &mut Client, (start, end): (u64, u64)) -> Result<()> {
+    let status = client
+        .resume_ingest(resume_at(
+            fleet,
+            1,
+            Begin::AcceptMissing(MissingOffsets { start, end: end - 1 }),
+        ))
+        .await
+        .expect_err("not what is missing");
+    refused(
+        &status,
+        Code::InvalidArgument,
+        "INVALID_FIELDS",
+        "is not what is missing",
+    )?;
+    let status = client
+        .resume_ingest(resume_at(fleet, 1, Begin::Offset(start)))
+        .await
+        .expect_err("below the log");
+    refused(
+        &status,
+        Code::InvalidArgument,
+        "INVALID_FIELDS",
+        "the log of the partition is",
+    )?;
+    let status = client
+        .resume_ingest(resume_at(fleet, 0, Begin::Offset(0)))
+        .await
+        .expect_err("it runs");
+    refused(&status, Code::FailedPrecondition, "WRONG_STATE", "is not stopped")?;
+    let status = client
+        .resume_ingest(ResumeIngestRequest::default())
+        .await
+        .expect_err("nothing is said");
+    refused(&status, Code::InvalidArgument, "INVALID_FIELDS", "target is required")?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,40 +271,7 @@ async fn i9_a_stopped_partition_goes_on_after_exactly_what_is_missing() -> Resul
         stopped.len() == 1 && stopped[0].missing == Some(MissingOffsets { start, end }),
         "{lag:?}"
     );
-    let status = client
-        .resume_ingest(resume_at(
-            &fleet,
-            1,
-            Begin::AcceptMissing(MissingOffsets { start, end: end - 1 }),
-        ))
-        .await
-        .expect_err("not what is missing");
-    refused(
-        &status,
-        Code::InvalidArgument,
-        "INVALID_FIELDS",
-        "is not what is missing",
-    )?;
-    let status = client
-        .resume_ingest(resume_at(&fleet, 1, Begin::Offset(start)))
-        .await
-        .expect_err("below the log");
-    refused(
-        &status,
-        Code::InvalidArgument,
-        "INVALID_FIELDS",
-        "the log of the partition is",
-    )?;
-    let status = client
-        .resume_ingest(resume_at(&fleet, 0, Begin::Offset(0)))
-        .await
-        .expect_err("it runs");
-    refused(&status, Code::FailedPrecondition, "WRONG_STATE", "is not stopped")?;
-    let status = client
-        .resume_ingest(ResumeIngestRequest::default())
-        .await
-        .expect_err("nothing is said");
-    refused(&status, Code::InvalidArgument, "INVALID_FIELDS", "target is required")?;
+    refused_resumes(&fleet, &mut client, (start, end)).await?;
     ensure!(fleet.stops().await?.len() == 1, "a refused call let it go on");
 
     let accepted = Begin::AcceptMissing(MissingOffsets { start, end });

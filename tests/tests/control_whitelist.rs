@@ -3,21 +3,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use reprise_proto::v1::audit_service_client::AuditServiceClient;
 use reprise_proto::v1::whitelist_service_client::WhitelistServiceClient;
 use reprise_proto::v1::*;
-use reprise_tests::control::{ControlPlane, PATIENCE, process, reason};
+use reprise_shared::clock::Clock;
+use reprise_tests::control::{ControlPlane, PATIENCE, process, refused};
 use reprise_tests::env::{Isolation, Servers};
 use reprise_tests::fleet::{Fleet, Options, endpoints_with};
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 
 type Client = WhitelistServiceClient<Channel>;
@@ -41,16 +42,6 @@ fn replace(ids: impl IntoIterator<Item = String>) -> ReplaceWhitelistRequest {
         ids: ids.into_iter().collect(),
         ..ReplaceWhitelistRequest::default()
     }
-}
-
-/// Checks a refusal's code and reason, and that its message holds a text.
-fn refused(status: &Status, code: Code, why: &str, message: &str) -> Result<()> {
-    ensure!(
-        status.code() == code && reason(status)? == why && status.message().contains(message),
-        "{status:?}"
-    );
-    println!("{code:?} {why}: {}", status.message());
-    Ok(())
 }
 
 async fn get(client: &mut Client, data_type: &str) -> Result<Whitelist> {
@@ -85,6 +76,78 @@ async fn events(channel: &Channel) -> Result<Vec<AuditEvent>> {
     let mut client = AuditServiceClient::new(channel.clone());
     let answer = client.list_audit_events(ListAuditEventsRequest::default()).await?;
     Ok(answer.into_inner().events)
+}
+
+/// A list of a type, and removing and replacing.
+async fn change_lists(client: &mut Client) -> Result<()> {
+    let of_type = |ids: &[&str]| AddWhitelistEntriesRequest {
+        data_type: "fund_risk".to_owned(),
+        ..add(ids)
+    };
+    client.add_whitelist_entries(of_type(&["r"])).await?;
+    let request = CheckWhitelistRequest {
+        data_type: "fund_risk".to_owned(),
+        ids: vec!["r".to_owned(), "a".to_owned()],
+    };
+    let checked = client.check_whitelist(request).await?.into_inner();
+    let told: Vec<_> = checked
+        .checks
+        .iter()
+        .map(|check| (check.allowed, check.decided_by.as_str(), check.entry.is_some()))
+        .collect();
+    ensure!(
+        told == [(true, "fund_risk", true), (false, "fund_risk", false)],
+        "{checked:?}"
+    );
+
+    let removed = client.remove_whitelist_entries(remove(&["a", "x"])).await?.into_inner();
+    ensure!((removed.removed, removed.not_present) == (1, 1), "{removed:?}");
+    let replaced = client
+        .replace_whitelist(replace(["c", "d"].map(str::to_owned)))
+        .await?
+        .into_inner();
+    ensure!(
+        (replaced.added, replaced.removed, replaced.unchanged) == (1, 3, 1),
+        "{replaced:?}"
+    );
+    Ok(())
+}
+
+/// What is on record of it all.
+async fn check_record(client: &mut Client, channel: &Channel) -> Result<()> {
+    let versions = client
+        .list_whitelist_versions(ListWhitelistVersionsRequest::default())
+        .await?
+        .into_inner()
+        .versions;
+    let numbers: Vec<u64> = versions.iter().map(|version| version.version).collect();
+    ensure!(numbers == [5, 4, 3, 2, 1], "{versions:?}");
+    let last = &versions[0];
+    ensure!(
+        last.kind() == WhitelistChangeKind::Replace
+            && last.outcome() == WhitelistChangeOutcome::Applied
+            && last.added_sample == ["d"]
+            && last.removed_sample.len() == 3,
+        "{last:?}"
+    );
+    let events = events(channel).await?;
+    let methods: Vec<&str> = events.iter().map(|event| event.method.as_str()).collect();
+    ensure!(
+        methods
+            == [
+                "WhitelistService/ReplaceWhitelist",
+                "WhitelistService/RemoveWhitelistEntries",
+                "WhitelistService/AddWhitelistEntries",
+                "WhitelistService/AddWhitelistEntries",
+                "WhitelistService/AddWhitelistEntries",
+            ],
+        "{events:?}"
+    );
+    ensure!(
+        events[2].target == "whitelist/types/fund_risk" && events[0].target == "whitelist/global",
+        "{events:?}"
+    );
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,70 +194,48 @@ async fn i8_every_call_does_what_it_says_and_is_on_record() -> Result<()> {
         "{kept:?}"
     );
 
-    let of_type = |ids: &[&str]| AddWhitelistEntriesRequest {
-        data_type: "fund_risk".to_owned(),
-        ..add(ids)
-    };
-    client.add_whitelist_entries(of_type(&["r"])).await?;
-    let request = CheckWhitelistRequest {
-        data_type: "fund_risk".to_owned(),
-        ids: vec!["r".to_owned(), "a".to_owned()],
-    };
-    let checked = client.check_whitelist(request).await?.into_inner();
-    let told: Vec<_> = checked
-        .checks
-        .iter()
-        .map(|check| (check.allowed, check.decided_by.as_str(), check.entry.is_some()))
-        .collect();
-    ensure!(
-        told == [(true, "fund_risk", true), (false, "fund_risk", false)],
-        "{checked:?}"
-    );
-
-    let removed = client.remove_whitelist_entries(remove(&["a", "x"])).await?.into_inner();
-    ensure!((removed.removed, removed.not_present) == (1, 1), "{removed:?}");
-    let replaced = client
-        .replace_whitelist(replace(["c", "d"].map(str::to_owned)))
-        .await?
-        .into_inner();
-    ensure!(
-        (replaced.added, replaced.removed, replaced.unchanged) == (1, 3, 1),
-        "{replaced:?}"
-    );
-
-    let versions = client
-        .list_whitelist_versions(ListWhitelistVersionsRequest::default())
-        .await?
-        .into_inner()
-        .versions;
-    let numbers: Vec<u64> = versions.iter().map(|version| version.version).collect();
-    ensure!(numbers == [5, 4, 3, 2, 1], "{versions:?}");
-    let last = &versions[0];
-    ensure!(
-        last.kind() == WhitelistChangeKind::Replace
-            && last.outcome() == WhitelistChangeOutcome::Applied
-            && last.added_sample == ["d"]
-            && last.removed_sample.len() == 3,
-        "{last:?}"
-    );
-    let events = events(&server.channel()).await?;
-    let methods: Vec<&str> = events.iter().map(|event| event.method.as_str()).collect();
-    ensure!(
-        methods
-            == [
-                "WhitelistService/ReplaceWhitelist",
-                "WhitelistService/RemoveWhitelistEntries",
-                "WhitelistService/AddWhitelistEntries",
-                "WhitelistService/AddWhitelistEntries",
-                "WhitelistService/AddWhitelistEntries",
-            ],
-        "{events:?}"
-    );
-    ensure!(
-        events[2].target == "whitelist/types/fund_risk" && events[0].target == "whitelist/global",
-        "{events:?}"
-    );
+    change_lists(&mut client).await?;
+    check_record(&mut client, &server.channel()).await?;
     server.stop().await
+}
+
+/// Everything that is wrong is told at once.
+async fn all_violations(client: &mut Client) -> Result<()> {
+    let status = client
+        .add_whitelist_entries(AddWhitelistEntriesRequest {
+            data_type: "no_type".to_owned(),
+            etag: "yesterday".to_owned(),
+            request_id: "two words".to_owned(),
+            expire_time: Some(prost_types::Timestamp { seconds: 0, nanos: -1 }),
+            note: "n".repeat(501),
+            ..add(&["ok", "", "x\u{0}", " y"])
+        })
+        .await
+        .expect_err("much is wrong");
+    refused(&status, Code::InvalidArgument, "INVALID_FIELDS", "")?;
+    let details = status.get_error_details();
+    let violations = details.bad_request().context("no violations")?;
+    let mut named: Vec<&str> = violations
+        .field_violations
+        .iter()
+        .map(|one| one.field.as_str())
+        .collect();
+    named.sort_unstable();
+    ensure!(
+        named
+            == [
+                "data_type",
+                "etag",
+                "expire_time",
+                "ids[1]",
+                "ids[2]",
+                "ids[3]",
+                "note",
+                "request_id"
+            ],
+        "{named:?}"
+    );
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,40 +271,7 @@ async fn i8_a_refused_call_says_what_to_do_and_changes_nothing() -> Result<()> {
         .await
         .expect_err("another version");
     refused(&status, Code::Aborted, "ETAG_MISMATCH", "read it again")?;
-    let status = client
-        .add_whitelist_entries(AddWhitelistEntriesRequest {
-            data_type: "no_type".to_owned(),
-            etag: "yesterday".to_owned(),
-            request_id: "two words".to_owned(),
-            expire_time: Some(prost_types::Timestamp { seconds: 0, nanos: -1 }),
-            note: "n".repeat(501),
-            ..add(&["ok", "", "x\u{0}", " y"])
-        })
-        .await
-        .expect_err("much is wrong");
-    refused(&status, Code::InvalidArgument, "INVALID_FIELDS", "")?;
-    let details = status.get_error_details();
-    let violations = details.bad_request().context("no violations")?;
-    let mut named: Vec<&str> = violations
-        .field_violations
-        .iter()
-        .map(|one| one.field.as_str())
-        .collect();
-    named.sort_unstable();
-    ensure!(
-        named
-            == [
-                "data_type",
-                "etag",
-                "expire_time",
-                "ids[1]",
-                "ids[2]",
-                "ids[3]",
-                "note",
-                "request_id"
-            ],
-        "{named:?}"
-    );
+    all_violations(&mut client).await?;
     let rehearsed = client
         .add_whitelist_entries(AddWhitelistEntriesRequest {
             validate_only: true,
@@ -433,14 +441,15 @@ async fn i7_waiting_ends_when_every_worker_has_it_and_names_those_that_do_not() 
     server.ready().await?;
     let mut client = Client::new(server.channel());
 
+    let clock = Clock::system();
     let mut took = Vec::new();
     for number in 0..20 {
-        let begun = Instant::now();
+        let begun = clock.monotonic();
         let id = format!("0P{number:08}");
         let added = client.add_whitelist_entries(add(&[&id])).await?.into_inner();
         let version = added.whitelist.context("no whitelist")?.version;
         let status = status(&client, version, Duration::from_secs(20)).await?;
-        took.push(begun.elapsed());
+        took.push(clock.monotonic().saturating_sub(begun));
         ensure!(
             status.members_known && status.applied_everywhere && status.workers.len() == 4,
             "{status:?}"
@@ -458,7 +467,7 @@ async fn i7_waiting_ends_when_every_worker_has_it_and_names_those_that_do_not() 
         );
     }
     took.sort_unstable();
-    println!(
+    eprintln!(
         "add and wait for four workers: median {:?}, slowest {:?}",
         took[10], took[19]
     );
@@ -467,20 +476,17 @@ async fn i7_waiting_ends_when_every_worker_has_it_and_names_those_that_do_not() 
     fleet.workers[2].signal(Signal::SIGSTOP)?;
     let added = client.add_whitelist_entries(add(&["late"])).await?.into_inner();
     let version = added.whitelist.context("no whitelist")?.version;
-    let begun = Instant::now();
+    let begun = clock.monotonic();
     let behind = status(&client, version, Duration::from_secs(4)).await?;
-    ensure!(
-        begun.elapsed() >= Duration::from_secs(4),
-        "it did not wait: {:?}",
-        begun.elapsed()
-    );
+    let waited = clock.monotonic().saturating_sub(begun);
+    ensure!(waited >= Duration::from_secs(4), "it did not wait: {waited:?}");
     let laggards: Vec<_> = behind
         .workers
         .iter()
         .filter(|worker| worker.state() != WorkerWhitelistState::Current)
         .collect();
     ensure!(!behind.applied_everywhere && laggards.len() == 1, "{behind:?}");
-    println!("the laggard: {:?}", laggards[0]);
+    eprintln!("the laggard: {:?}", laggards[0]);
     fleet.workers[2].signal(Signal::SIGCONT)?;
     let reached = status(&client, version, Duration::from_secs(20)).await?;
     ensure!(reached.applied_everywhere && reached.workers.len() == 4, "{reached:?}");
@@ -588,7 +594,7 @@ async fn i8_no_accepted_change_is_lost_when_the_server_ends() -> Result<()> {
         }
     }
     let lost: Vec<_> = added.difference(&kept).collect();
-    println!(
+    eprintln!(
         "{} changes were accepted, and {} ids are on the list",
         added.len(),
         kept.len()

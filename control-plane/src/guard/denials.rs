@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use http::request::Parts;
 use parking_lot::Mutex;
+use reprise_shared::mysql::Database;
 use reprise_shared::telemetry::chain;
 use serde_json::{Value, json};
-use sqlx::mysql::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::Caller;
@@ -73,14 +73,14 @@ impl Denials {
 
     /// Tells every ten seconds, and once more at shutdown. What MySQL does not take is in the log alone. Cancel-safe but
     /// for the last ten seconds.
-    pub(super) async fn tell(self, pool: MySqlPool, shutdown: CancellationToken) {
+    pub(super) async fn tell(self, database: Database, shutdown: CancellationToken) {
         while shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-            self.tell_now(&pool).await;
+            self.tell_now(&database).await;
         }
-        self.tell_now(&pool).await;
+        self.tell_now(&database).await;
     }
 
-    async fn tell_now(&self, pool: &MySqlPool) {
+    async fn tell_now(&self, database: &Database) {
         let Counts { by_kind, others } = std::mem::take(&mut *self.0.lock());
         let mut events = Vec::with_capacity(by_kind.len() + 1);
         for (Kind { caller, method, reason }, calls) in by_kind {
@@ -94,7 +94,7 @@ impl Denials {
         if events.is_empty() {
             return;
         }
-        let recorded = tokio::time::timeout(RECORD_LIMIT, audit::record_all(pool, &events)).await;
+        let recorded = tokio::time::timeout(RECORD_LIMIT, audit::record_all(database, events)).await;
         match recorded {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(error = %chain(&error), "refused calls are not in the audit log"),

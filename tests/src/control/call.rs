@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
@@ -46,6 +46,19 @@ pub fn reason(status: &Status) -> Result<String> {
         .with_context(|| format!("no error info in {status:?}"))?;
     anyhow::ensure!(info.domain == "reprise", "the domain is {}", info.domain);
     Ok(info.reason.clone())
+}
+
+/// Checks a refusal's code and reason, and that its message holds a text.
+///
+/// # Errors
+/// It is another one.
+pub fn refused(status: &Status, code: Code, why: &str, message: &str) -> Result<()> {
+    anyhow::ensure!(
+        status.code() == code && reason(status)? == why && status.message().contains(message),
+        "{status:?}"
+    );
+    eprintln!("{code:?} {why}: {}", status.message());
+    Ok(())
 }
 
 /// Begins a call and never sends its message, so that it stays in work until somebody ends it. Returns how it ended.

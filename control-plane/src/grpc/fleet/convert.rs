@@ -13,6 +13,8 @@ pub(super) fn worker(heartbeat: Heartbeat) -> Worker {
         Role::Ingest => WorkerRole::Ingest,
         Role::Replay => WorkerRole::Replay,
     };
+    let mut partitions = heartbeat.partitions;
+    partitions.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     Worker {
         worker_id: heartbeat.worker,
         role: role.into(),
@@ -22,7 +24,7 @@ pub(super) fn worker(heartbeat: Heartbeat) -> Worker {
         heartbeat_time: Some(timestamp(heartbeat.sent_at)),
         catalog_hash: heartbeat.catalog_hash,
         whitelist_version: heartbeat.whitelist.applied.map(|version| version.0),
-        partitions: heartbeat.partitions.into_iter().map(partition).collect(),
+        partitions: partitions.into_iter().map(partition).collect(),
         partitions_left_out: u32::try_from(heartbeat.partitions_left_out).unwrap_or(u32::MAX),
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn pause(
     };
     let ingest = ingest.clone();
     let change = async move {
-        let made = ingest.pause(&data_type, asked, convert::data_type).await;
+        let made = ingest.pause(data_type, asked, convert::data_type).await;
         made.map_err(answer)
     };
     changes.make(change).await
@@ -56,7 +56,7 @@ pub(super) async fn resume(
     reason(&mut fields, &request.reason);
     fields.request_id(&request.request_id);
     let what = match &request.target {
-        Some(Target::DataType(name)) => What::Type(data_type(&mut fields, ingest, name).cloned()),
+        Some(Target::DataType(name)) => What::Type(data_type(&mut fields, ingest, name).cloned().map(Box::new)),
         Some(Target::Partition(asked)) => {
             if !request.etag.is_empty() {
                 fields.refuse("etag", "has no meaning for a partition; leave it out");
@@ -83,10 +83,10 @@ pub(super) async fn resume(
         let made = match what {
             What::Type(Some(data_type)) => {
                 ingest
-                    .resume_type(&data_type, trust_key, asked, convert::data_type)
+                    .resume_type(*data_type, trust_key, asked, convert::data_type)
                     .await
             }
-            What::Partition(Some((partition, from))) => ingest.resume_partition(&partition, from, asked).await,
+            What::Partition(Some((partition, from))) => ingest.resume_partition(partition, from, asked).await,
             What::Type(None) | What::Partition(None) => return Err(Error::internal()),
         };
         made.map_err(answer)
@@ -96,7 +96,7 @@ pub(super) async fn resume(
 
 /// What goes on; none where its fields were refused.
 enum What {
-    Type(Option<catalog::DataType>),
+    Type(Option<Box<catalog::DataType>>),
     Partition(Option<(TopicPartition, From)>),
 }
 

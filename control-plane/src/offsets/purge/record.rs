@@ -9,7 +9,7 @@ use super::{Purge, Purged};
 use crate::audit::{self, Event, Outcome};
 use crate::offsets::Error;
 
-const METHOD: &str = "/reprise.control.v1.OffsetRangeService/PurgeOffsetRanges";
+const METHOD: &str = "OffsetRangeService/PurgeOffsetRanges";
 const TARGET: &str = "offset_ranges";
 
 /// Looks for this very request; `None`: it was not done yet, or has no id.

@@ -96,36 +96,43 @@ impl Judge {
         let grown = (count > accepted.partitions).then_some((accepted.partitions, count));
         let (low, high) = self.watermarks(partition).await?;
         let generation = accepted.generation;
-        if let Some((stop, start)) = stop
-            .as_ref()
-            .and_then(|stop| stop.resume_from.map(|start| (stop, start)))
-        {
-            if let Err(stop) = judge_position(start, low, high) {
-                return Ok(Verdict::Stop(stop));
-            }
-            self.lift(partition, stop, (&topic_id, generation), start).await?;
-            return Ok(Verdict::Read {
+        let lifted = stop.as_ref().and_then(|stop| Some((stop, stop.resume_from?)));
+        let start = match lifted {
+            Some((stop, start)) => match judge_position(start, low, high) {
+                Ok(()) => {
+                    self.lift(partition, stop, (&topic_id, generation), start).await?;
+                    Ok(start)
+                }
+                Err(stop) => Err(stop),
+            },
+            None => self.start(partition, generation, (low, high)).await?,
+        };
+        Ok(match start {
+            Ok(start) => Verdict::Read {
                 topic_id,
                 generation,
                 start,
                 grown,
-            });
-        }
+            },
+            Err(stop) => Verdict::Stop(stop),
+        })
+    }
+
+    /// Finds where a partition of an accepted topic is read from, and commits a first start; the inner error stops it.
+    async fn start(
+        &self,
+        partition: &TopicPartition,
+        generation: TopicGeneration,
+        (low, high): (Offset, Offset),
+    ) -> Result<Result<Offset, PartitionStop>, Error> {
+        let topic = &partition.topic;
         if let Some(committed) = self.committed(partition).await? {
             topics::confirm_start(self.database.pool(), topic, generation, partition.partition).await?;
-            return Ok(match judge_position(committed, low, high) {
-                Ok(()) => Verdict::Read {
-                    topic_id,
-                    generation,
-                    start: committed,
-                    grown,
-                },
-                Err(stop) => Verdict::Stop(stop),
-            });
+            return Ok(judge_position(committed, low, high).map(|()| committed));
         }
         let start = match topics::first_start(self.database.pool(), topic, generation, partition.partition).await? {
             Some(first) if first.confirmed => {
-                return Ok(Verdict::Stop(PartitionStop::new(
+                return Ok(Err(PartitionStop::new(
                     PartitionStopReason::OffsetsLost,
                     "Kafka has no committed offset for this partition although one was committed before; resume it \
                      from an offset that the ledger's coverage shows as processed",
@@ -140,16 +147,11 @@ impl Judge {
             }
         };
         if let Err(stop) = judge_position(start, low, high) {
-            return Ok(Verdict::Stop(stop));
+            return Ok(Err(stop));
         }
         self.commit_start(partition, start).await?;
         topics::confirm_start(self.database.pool(), topic, generation, partition.partition).await?;
-        Ok(Verdict::Read {
-            topic_id,
-            generation,
-            start,
-            grown,
-        })
+        Ok(Ok(start))
     }
 
     /// Prepares to go on where an operator wants: what is passed over is on record as lost, and the start is committed.
