@@ -212,6 +212,12 @@ pub fn masked(text: &str) -> String {
     ];
     let mut masked = String::new();
     for line in text.lines() {
+        // A time inside of words stands in brackets.
+        let line = match (line.find("(20"), line.find("Z)")) {
+            (Some(from), Some(to)) if from < to => format!("{}(…{}", &line[..from], &line[to + 1..]),
+            _ => line.to_owned(),
+        };
+        let line = line.as_str();
         let field = line.trim_start().split_once(": ");
         let name = field.map(|(name, _)| name.trim_matches('"'));
         let value = field.map_or("", |(_, value)| value.trim_end_matches(','));
@@ -265,8 +271,10 @@ mod tests {
             "# A\n```sh\nask\n```\n```json\n{}\n```\n```sh\nask more\n```\nno\n```text\nERROR\n```\n"
         );
         assert_eq!(
-            masked("  \"time\": \"2026-01-02T03:04:05.123Z\",\n  \"etag\": \"7\"\n  \"a\": \"b\"\n"),
-            "  \"time\": \"…\",\n  \"etag\": \"…\"\n  \"a\": \"b\"\n"
+            masked(
+                "  \"time\": \"2026-01-02T03:04:05.123Z\",\n  \"etag\": \"7\"\n  \"a\": \"after now (2026-01-02T03:04:05Z); b\"\n"
+            ),
+            "  \"time\": \"…\",\n  \"etag\": \"…\"\n  \"a\": \"after now (…); b\"\n"
         );
     }
 }
