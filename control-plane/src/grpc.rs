@@ -83,6 +83,12 @@ fn away(store: &'static str, error: &(dyn std::error::Error + 'static)) -> Error
     .with("store", store)
 }
 
+/// Returns who calls, as the guard found out.
+fn principal<T>(request: &tonic::Request<T>) -> String {
+    let caller = request.extensions().get::<crate::guard::Caller>();
+    caller.map(|caller| caller.principal.to_string()).unwrap_or_default()
+}
+
 /// Puts all services together: ours, health, and reflection in both of its versions.
 ///
 /// # Errors

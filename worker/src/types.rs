@@ -27,6 +27,8 @@ const MOST_OPEN: u32 = 10_000;
 struct Flags {
     stopped: AtomicBool,
     in_key_off: AtomicBool,
+    /// This worker found out that the key cannot be trusted, and MySQL does not have that yet.
+    in_key_unwritten: AtomicBool,
     reason: Mutex<String>,
 }
 
@@ -167,7 +169,9 @@ impl Types {
     /// Reports that key and id of a record disagree: from now on the id alone decides, in this worker at once and in
     /// the fleet as soon as MySQL has it.
     pub fn key_disagrees(&self, data_type: TypeIndex) {
-        if !self.0.flags[data_type.0].in_key_off.swap(true, Ordering::AcqRel) {
+        let flags = &self.0.flags[data_type.0];
+        if self.trusts_key(data_type) && !flags.in_key_unwritten.swap(true, Ordering::AcqRel) {
+            flags.in_key_off.store(true, Ordering::Release);
             let name = &self.0.catalog.data_type(data_type).name;
             tracing::error!(
                 data_type.name = name,
@@ -190,6 +194,10 @@ impl Types {
             let flags = &self.0.flags[data_type.0];
             let distrusted = state.in_key_off || !self.0.catalog.data_type(data_type).in_key;
             flags.in_key_off.store(distrusted, Ordering::Release);
+            // What MySQL does not have yet must not be undone by it. Looked at last, since it may come meanwhile.
+            if flags.in_key_unwritten.load(Ordering::Acquire) {
+                flags.in_key_off.store(true, Ordering::Release);
+            }
             match (flags.stopped.load(Ordering::Acquire), state.stopped) {
                 (false, true) => {
                     tracing::warn!(
@@ -244,7 +252,9 @@ impl Keeper {
                 () = shutdown.cancelled() => return,
                 Some(data_type) = self.mismatches.recv() => {
                     let name = &self.types.0.catalog.data_type(data_type).name;
+                    let _changing = self.types.0.changing.lock().await;
                     retry("turn in_key off", || stops::turn_in_key_off(&self.types.0.pool, name)).await;
+                    self.types.0.flags[data_type.0].in_key_unwritten.store(false, Ordering::Release);
                 }
                 _ = ticks.tick() => {
                     if let Err(error) = self.types.refresh().await {

@@ -1,16 +1,15 @@
 //! ExplainRecord of OffsetRangeService: what became of a record, or of the records of an id.
 
-use jiff::Timestamp;
 use reprise_proto::v1::explain_record_request::Records;
 use reprise_proto::v1::*;
 use reprise_shared::catalog::{Catalog, TypeIndex};
-use reprise_shared::ledger::Millis;
 use reprise_shared::position::{Offset, Partition, TopicName};
 
 use super::away;
 use super::error::{Error, ErrorReason, quoted};
 use super::fields::{Fields, timestamp};
 use crate::explain::{self, Explainer, Explanation, Explanations, Outcome, Window};
+use crate::offsets::window::rounded_up;
 
 /// A topic's name has at most so many bytes.
 const LONGEST_TOPIC: usize = 249;
@@ -104,17 +103,10 @@ fn of_id(fields: &mut Fields, catalog: &Catalog, asked: RecordsOfId) -> Option<Q
         fields.refuse("id.times.end_time", "has to be later than start_time");
     }
     let window = Window {
-        start: ceiling(start?),
-        end: ceiling(end?),
+        start: rounded_up(start?),
+        end: rounded_up(end?),
     };
     Some(Question::Id(data_type?, asked.id, window))
-}
-
-/// Returns the first of Kafka's milliseconds that is not before a moment.
-fn ceiling(moment: Timestamp) -> Millis {
-    let down = moment.as_nanosecond().div_euclid(1_000_000);
-    let rest = moment.as_nanosecond().rem_euclid(1_000_000);
-    Millis(i64::try_from(down + i128::from(rest > 0)).unwrap_or(i64::MAX))
 }
 
 fn explanation(catalog: &Catalog, explained: Explanation) -> RecordExplanation {

@@ -14,9 +14,8 @@ use super::changes::Changes;
 use super::error::{Error, ErrorReason, quoted};
 use super::fields::Fields;
 use super::paging::Page;
-use super::store_failed;
+use super::{principal, store_failed};
 use crate::fleet::Fleet;
-use crate::guard::Caller;
 use crate::ingest::Ingest;
 
 /// So many keys of a lookup can be refreshed by one call.
@@ -155,12 +154,6 @@ impl FleetService for Service {
         let resumed = ingest::resume(&self.ingest, &self.changes, principal, request.into_inner()).await?;
         Ok(Response::new(resumed))
     }
-}
-
-/// Returns who calls.
-fn principal<T>(request: &Request<T>) -> String {
-    let caller = request.extensions().get::<Caller>();
-    caller.map(|caller| caller.principal.to_string()).unwrap_or_default()
 }
 
 impl Service {

@@ -46,8 +46,8 @@ impl Window {
     }
 }
 
-/// Times of the ledger are whole milliseconds: one is at or after a time when it is at or after the next whole one.
-fn rounded_up(time: Timestamp) -> Millis {
+/// Returns the first whole millisecond that is not before a time. Times of the ledger and of Kafka are whole: one is at or after a time when it is at or after the next whole one.
+pub fn rounded_up(time: Timestamp) -> Millis {
     let whole = time.as_nanosecond().div_euclid(1_000_000);
     let above = i128::from(time.as_nanosecond().rem_euclid(1_000_000) > 0);
     Millis(i64::try_from(whole + above).unwrap_or(i64::MAX))

@@ -6,8 +6,8 @@ use reprise_proto::v1::Whitelist;
 
 use super::super::error::Error;
 use super::super::fields::Fields;
+use super::super::principal;
 use super::{Service, convert, failure};
-use crate::guard;
 use crate::whitelist::{self, Action, Caller, Outcome, Version};
 use reprise_shared::telemetry::chain;
 
@@ -24,9 +24,8 @@ pub(super) struct Asked {
 
 /// Returns who calls which method.
 pub(super) fn caller<T>(request: &Request<T>, method: &str) -> Caller {
-    let known = request.extensions().get::<guard::Caller>();
     Caller {
-        principal: known.map(|caller| caller.principal.to_string()).unwrap_or_default(),
+        principal: principal(request),
         method: method.to_owned(),
     }
 }
