@@ -1,19 +1,25 @@
 //! Types that stop alone, workers that refuse to start, and workers that end in order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use reprise_shared::catalog;
 use reprise_shared::clock::Clock;
 use reprise_shared::ingest_state::deferred::{self, Interval};
+use reprise_shared::ingest_state::stops;
 use reprise_shared::ledger::{self, Reader};
-use reprise_shared::position::{Offset, Partition, TopicName, TopicPartition};
+use reprise_shared::position::{Offset, Partition, TopicId, TopicName, TopicPartition};
 use reprise_tests::feed::{DataType, DataTypeMix, FeedConfig};
 use reprise_tests::fleet::{Fleet, Options, PATIENCE, sum};
 use reprise_tests::oracle::{Oracle, dump_table};
 use reprise_tests::wait::{blocking, wait_for};
+use reprise_worker::source::partition::Partitions;
+use reprise_worker::types;
 use sqlx::AssertSqlSafe;
+use tokio_util::sync::CancellationToken;
 
 const STOPPED: &str = "fund_risk";
 
@@ -368,4 +374,56 @@ async fn a_second_sigterm_ends_at_once() -> Result<()> {
     );
     ensure!(code == Some(1), "ended with {code:?}\n{}", fleet.log_of(0));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_distrusted_key_stays_so_until_an_operator_trusts_it_again() -> Result<()> {
+    const QUICK: Duration = Duration::from_millis(50);
+    let fleet = Fleet::new("distrust", Options::default()).await?;
+    let catalog = Arc::new(catalog::load(&fleet.catalog_path())?);
+    let data_type = catalog.find_data_type(STOPPED).context("no such type")?;
+    let (types, keeper) = types::new(Arc::clone(&catalog), fleet.pool.clone(), Partitions::default(), QUICK);
+    // MySQL knows the type, and nothing against its key.
+    stops::stop_type(&fleet.pool, STOPPED, "OPERATOR", "for a while").await?;
+    let mut connection = fleet.pool.acquire().await?;
+    stops::resume_type(&mut connection, STOPPED, false).await?;
+    let partition = TopicPartition {
+        topic: TopicName::new(&fleet.topic),
+        partition: Partition(0),
+    };
+    let look = async || types.admit(&partition, &TopicId::new("id"), Offset(0)).await;
+    look().await?;
+    ensure!(types.trusts_key(data_type), "distrusted from the beginning");
+
+    // Nobody has written it yet when MySQL is looked at again.
+    types.key_disagrees(data_type);
+    look().await?;
+    ensure!(!types.trusts_key(data_type), "trusted again by an older look at MySQL");
+    let shutdown = CancellationToken::new();
+    let _guard = shutdown.clone().drop_guard();
+    let follow = async {
+        wait_for("MySQL to have it", PATIENCE, async || {
+            let states = fleet.type_states().await.map_err(|error| format!("{error:#}"))?;
+            if states.get(STOPPED).is_some_and(|state| state.in_key_off) {
+                Ok(())
+            } else {
+                Err(format!("{states:?}"))
+            }
+        })
+        .await?;
+        ensure!(!types.trusts_key(data_type), "trusted while MySQL says otherwise");
+        stops::resume_type(&mut connection, STOPPED, true).await?;
+        wait_for("the key to be trusted again", PATIENCE, async || {
+            if types.trusts_key(data_type) {
+                Ok(())
+            } else {
+                Err("distrusted")
+            }
+        })
+        .await
+    };
+    tokio::select! {
+        () = keeper.run(shutdown) => anyhow::bail!("the keeper ended"),
+        followed = follow => followed,
+    }
 }
