@@ -1,8 +1,11 @@
 //! Turns times into offsets and offsets into times.
 
+use std::sync::Arc;
+
 use futures::{StreamExt as _, TryStreamExt as _};
 use reprise_shared::ledger::{CoverageKind, Interval, Millis};
 use reprise_shared::position::{Offset, Partition, TopicId, TopicName};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::hull::{Facts, Source, joined};
 use super::scan::ALL;
@@ -55,9 +58,10 @@ impl Offsets {
             _ => vec![None; partitions.len()],
         };
         let asked = partitions.into_iter().zip(logs).zip(firsts.into_iter().zip(beyonds));
-        let (topic_id, window) = (&known.id, &window);
+        let (question, topic_id) = (Arc::new(question.clone()), Arc::new(known.id));
         futures::stream::iter(asked)
-            .map(|((partition, log), (first, beyond))| async move {
+            .map(|((partition, log), (first, beyond))| {
+                let (offsets, question, topic_id) = (self.clone(), Arc::clone(&question), Arc::clone(&topic_id));
                 let facts = Facts {
                     log,
                     first,
@@ -66,25 +70,41 @@ impl Offsets {
                     indexed_from: Offset(0),
                     matching: None,
                 };
-                let (offsets, source) = match question.basis {
-                    Basis::Record => {
-                        self.by_record_time(question, topic_id, partition, *window, facts)
-                            .await?
-                    }
-                    Basis::Processed => {
-                        let found = self.matching(question, topic_id, partition, *window, ALL).await?;
-                        (found.unwrap_or(Interval::new(log.end, log.end)), Source::Ledger)
-                    }
-                };
-                Ok(Resolved {
-                    partition,
-                    offsets,
-                    source,
-                })
+                // Reading thousands of ranges is work for more than one core.
+                AbortOnDropHandle::new(tokio::spawn(async move {
+                    offsets.resolve(&question, &topic_id, partition, window, facts).await
+                }))
             })
             .buffered(SIDE_BY_SIDE)
+            .map(|resolved| resolved.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())))
             .try_collect()
             .await
+    }
+
+    async fn resolve(
+        &self,
+        question: &Question,
+        topic_id: &TopicId,
+        partition: Partition,
+        window: Window,
+        facts: Facts,
+    ) -> Result<Resolved, Error> {
+        let log = facts.log;
+        let (offsets, source) = match question.basis {
+            Basis::Record => {
+                self.by_record_time(question, topic_id, partition, window, facts)
+                    .await?
+            }
+            Basis::Processed => {
+                let found = self.matching(question, topic_id, partition, window, ALL).await?;
+                (found.unwrap_or(Interval::new(log.end, log.end)), Source::Ledger)
+            }
+        };
+        Ok(Resolved {
+            partition,
+            offsets,
+            source,
+        })
     }
 
     async fn by_record_time(

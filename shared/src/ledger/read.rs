@@ -1,12 +1,15 @@
 //! Reads the ledger in pages, by position.
 
 use redis::Pipeline;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::interval::Interval;
 use super::member::{Coverage, Keys, Range, Span};
 use crate::position::{Offset, TopicPartition};
 use crate::redis::{Error, Limit, Redis};
+
+const CALL: &str = "read the offset ledger";
 
 /// Where the next page begins: after so many members of this start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +126,6 @@ impl Reader {
         limit: usize,
         read: impl Fn(&str) -> serde_json::Result<Option<(T, Interval)>>,
     ) -> Result<Page<T>, Error> {
-        let call = "read the offset ledger";
         let limit = limit.clamp(1, Self::MAX_PAGE);
         let mut page = Page {
             members: Vec::new(),
@@ -142,49 +144,61 @@ impl Reader {
             .cmd("ZRANGEBYSCORE")
             .arg(&key)
             .arg(from.start.0)
-            .arg(format!("({}", within.end))
-            .arg("WITHSCORES");
+            .arg(format!("({}", within.end));
         pipeline.arg("LIMIT").arg(from.skip).arg(limit + 1);
         if cursor.is_none() {
             pipeline
                 .cmd("ZREVRANGEBYSCORE")
                 .arg(&key)
                 .arg(format!("({}", within.start))
-                .arg("-inf")
-                .arg("WITHSCORES");
+                .arg("-inf");
             pipeline.arg("LIMIT").arg(0).arg(Self::LOOK_BACK);
         }
         let answers = self
             .redis
-            .pipeline::<Vec<(String, f64)>>(call, Limit::Bulk, &mut pipeline)
+            .pipeline::<Vec<String>>(CALL, Limit::Bulk, &mut pipeline)
             .await?;
         let mut answers = answers.into_iter().collect::<Result<Vec<_>, Error>>()?.into_iter();
         let (here, before) = (answers.next().unwrap_or_default(), answers.next().unwrap_or_default());
 
-        for (text, _) in before.iter().rev() {
+        for text in before.iter().rev() {
             page.push(read(text), |interval| interval.end > within.start);
         }
-        for (text, _) in here.iter().take(limit) {
+        for text in here.iter().take(limit) {
             page.push(read(text), |_| true);
         }
-        if let Some((_, score)) = here.get(limit) {
-            let same = here[..limit]
-                .iter()
-                .rev()
-                .take_while(|(_, other)| other == score)
-                .count();
-            let start = exact(*score);
-            let before = if same == limit && start == from.start {
-                from.skip
-            } else {
-                0
-            };
-            page.next = Some(Cursor {
-                start,
-                skip: before + u32::try_from(same).unwrap_or(u32::MAX),
-            });
+        if let Some(first) = here.get(limit) {
+            let start = self.start(&key, first).await?.unwrap_or(from.start);
+            let mut skip = 0;
+            for text in here[..limit].iter().rev() {
+                if self.start(&key, text).await? != Some(start) {
+                    break;
+                }
+                skip += 1;
+            }
+            // A page of one start alone goes on where it began.
+            if skip as usize == limit && start == from.start {
+                skip += from.skip;
+            }
+            page.next = Some(Cursor { start, skip });
         }
         Ok(page)
+    }
+
+    /// Returns where a member stands: what it says of itself, which costs less than to have Redis write the score of
+    /// every member; of one that cannot be read, its score. `None`: it is gone by now.
+    async fn start(&self, key: &str, text: &str) -> Result<Option<Offset>, Error> {
+        #[derive(Deserialize)]
+        struct Begins {
+            start: Offset,
+        }
+        if let Ok(Begins { start }) = serde_json::from_str(text) {
+            return Ok(Some(start));
+        }
+        let mut command = redis::cmd("ZSCORE");
+        command.arg(key).arg(text);
+        let score: Option<f64> = self.redis.query(CALL, Limit::Bulk, &command).await?;
+        Ok(score.map(exact))
     }
 }
 
