@@ -75,12 +75,14 @@ fn store_failed(error: crate::fleet::Error) -> Error {
 
 /// Makes the failure of a call that a store did not answer, after telling why in the log.
 fn away(store: &'static str, error: &(dyn std::error::Error + 'static)) -> Error {
+    away_advising(store, error, "try again")
+}
+
+/// As [`away`], with what is known of the call and what the caller should do.
+fn away_advising(store: &'static str, error: &(dyn std::error::Error + 'static), advice: &str) -> Error {
     tracing::warn!(error = %chain(error), store, "a store failed");
-    Error::new(
-        ErrorReason::StoreAway,
-        format!("{store} does not answer as it should; try again"),
-    )
-    .with("store", store)
+    let message = format!("{store} does not answer as it should; {advice}");
+    Error::new(ErrorReason::StoreAway, message).with("store", store)
 }
 
 /// Returns who calls, as the guard found out.

@@ -3,7 +3,7 @@
 //! | layer | does |
 //! |---|---|
 //! | [`telemetry`] | metrics and a span; turns panics into INTERNAL |
-//! | [`admission`] | refuses calls beyond what the server can work on at one time |
+//! | [`admission`] | refuses calls beyond what the server can work on at one time; large messages wait for their turn |
 //! | [`deadline`] | ends a call when its time is up |
 //! | [`networks`] | refuses callers from elsewhere |
 //! | [`auth`] | finds out who calls, by token or certificate |
@@ -71,7 +71,7 @@ impl Guard {
             Ok::<_, io::Error>(())
         });
         Ok(Self {
-            admission: admission::Layer::new(config.grpc.max_calls),
+            admission: admission::Layer::new(&config.grpc),
             deadline: deadline::Layer::new(config.grpc.deadline, config.grpc.max_deadline),
             networks: networks::Gate::new(&config.auth.networks),
             auth: auth::Gate::new(config, supervisor)?,

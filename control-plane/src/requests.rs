@@ -1,14 +1,16 @@
 //! Requests with an id are done once and answered the same, whichever replica gets them, also at the same time.
 //!
 //! [`begin`] and [`finish`] stand at the two ends of the transaction of the change. Whoever comes second waits for
-//! the first one's transaction and then finds its answer. The whitelist's changes have their own history for this.
+//! the first one's transaction and then finds its answer. A change that is no single transaction bears repetition: it
+//! looks with [`find`] before, and begins and finishes in the transaction that puts its end on record. The whitelist's
+//! changes have their own history for this.
 
 use std::fmt::Write as _;
 
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 use sqlx::Row;
-use sqlx::mysql::MySqlConnection;
+use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
 
 /// A request is remembered this long.
 const REMEMBERED_DAYS: u32 = 7;
@@ -93,6 +95,25 @@ pub async fn begin<A: Message + Default>(
     .bind(&request.request_id)
     .fetch_one(connection)
     .await?;
+    compare(&row, request)
+}
+
+/// Looks for an earlier request outside of any transaction.
+pub async fn find<A: Message + Default>(pool: &MySqlPool, request: &RequestKey) -> sqlx::Result<Begun<A>> {
+    if request.request_id.is_empty() {
+        return Ok(Begun::New);
+    }
+    let row = sqlx::query(
+        "/* find_request */ SELECT method, digest, answer FROM requests WHERE principal = ? AND request_id = ?",
+    )
+    .bind(&request.principal)
+    .bind(&request.request_id)
+    .fetch_optional(pool)
+    .await?;
+    row.map_or(Ok(Begun::New), |row| compare(&row, request))
+}
+
+fn compare<A: Message + Default>(row: &MySqlRow, request: &RequestKey) -> sqlx::Result<Begun<A>> {
     let (method, digest): (String, String) = (row.try_get("method")?, row.try_get("digest")?);
     if method != request.method || digest != request.digest {
         return Ok(Begun::Reused);

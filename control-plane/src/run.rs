@@ -154,7 +154,7 @@ async fn work(
     let settings = config
         .redis
         .settings()
-        .map_err(|error| setting("redis.key_prefix", Box::new(error)))?;
+        .map_err(|error| setting("redis", Box::new(error)))?;
     let redis = Redis::open(settings).map_err(|error: redis::Error| setting("redis.url", Box::new(error)))?;
     let kafka =
         Kafka::open(&config.kafka, &config.ingest).map_err(|error| setting("kafka.properties", Box::new(error)))?;

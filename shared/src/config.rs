@@ -27,7 +27,10 @@ use serde_path_to_error::{Segment, Track};
 pub use faults::{Fault, Faults, Validate};
 pub use flags::Flags;
 pub use secret::Secret;
-pub use sections::{HttpConfig, KafkaConfig, LogConfig, MysqlConfig, Properties, RedisConfig, TlsConfig};
+pub use sections::{
+    HttpConfig, KafkaConfig, LogConfig, MysqlConfig, MysqlTls, Properties, RedisConfig, RedisSettingsError, TlsConfig,
+    TlsFileError, TlsFiles,
+};
 pub use sources::Sources;
 
 use tree::{Path, Tree};

@@ -28,7 +28,7 @@ mod write;
 pub use interval::{Interval, holes, union};
 pub use marker::Marker;
 pub use member::{Coverage, CoverageKind, Keys, Millis, Range, RunId, Source, Span};
-pub use purge::{PurgeStep, Purged, Purger};
+pub use purge::{PurgeStep, Purged, Purger, Trimmed};
 pub use read::{Cursor, Page, Reader};
 pub use run::{AddError, Limits, PartitionLedger, Update};
 pub use segment::{ChunkTally, Identity, TypeTally};

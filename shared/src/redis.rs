@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Pool, PoolConfig, Runtime, Timeouts};
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, ServerErrorKind};
+use redis::{
+    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, ServerErrorKind,
+    TlsCertificates,
+};
 use secrecy::{ExposeSecret, SecretString};
 
 pub mod error;
@@ -65,6 +68,8 @@ pub struct InvalidKeyPrefix(String);
 pub struct Settings {
     /// `redis://` or `rediss://` with user, password and database. Needs Redis 6 or newer.
     pub url: SecretString,
+    /// For `rediss://`: authorities other than the public ones, and our own certificate. Every connection uses them.
+    pub certificates: Option<TlsCertificates>,
     /// The first part of every key.
     pub prefix: KeyPrefix,
     /// The limit of opening a connection.
@@ -83,6 +88,7 @@ impl Settings {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: SecretString::from(url.into()),
+            certificates: None,
             prefix: KeyPrefix::default(),
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_millis(500),
@@ -140,7 +146,11 @@ impl Redis {
     /// Prepares the pool. Nothing connects before the first call. Must be called within a Tokio runtime's life.
     pub fn open(settings: Settings) -> Result<Self, Error> {
         let refused = |source| Error::Settings { source };
-        let info = settings.url.expose_secret().into_connection_info().map_err(refused)?;
+        let mut info = settings.url.expose_secret().into_connection_info().map_err(refused)?;
+        if let Some(certificates) = settings.certificates.clone() {
+            let client = Client::build_with_tls(info, certificates).map_err(refused)?;
+            info = client.get_connection_info().clone();
+        }
         // Pushed messages need RESP3; calls stay on RESP2, which proxies in front of Redis understand better.
         let push = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let push_client = Client::open(info.clone().set_redis_settings(push)).map_err(refused)?;

@@ -2,6 +2,7 @@
 
 mod authority;
 mod call;
+mod flood;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 pub use self::authority::{Authority, Certificate};
 pub use self::call::{call, hang, reason, refused, send};
+pub use self::flood::{Encoded, open_streams};
 pub use self::tokens::Issuer;
 
 use crate::cluster::{Service, Spec, binary};

@@ -12,6 +12,7 @@ pub mod feed;
 pub mod fleet;
 pub mod grpcurl;
 pub mod oracle;
+pub mod privileges;
 pub mod sandbox;
 pub mod servers;
 pub mod sink;

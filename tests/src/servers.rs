@@ -3,6 +3,7 @@
 //! Each has a typed handle with the same moves ([`Server`]): start, stop, kill, pause, resume, and start again on the
 //! same port and data, ready when a real client's call is answered. [`Set`] starts several at a time.
 
+pub mod encrypted;
 pub mod install;
 pub mod kafka;
 pub mod mariadb;

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use reprise_proto::v1::{AddWhitelistEntriesRequest, ListWorkersRequest, RefreshLookupRequest};
-use reprise_tests::control::{ControlPlane, Issuer, PATIENCE, call, hang, reason, send};
+use reprise_tests::control::{ControlPlane, Issuer, PATIENCE, call, hang, open_streams, reason, send};
 use reprise_tests::env::{Isolation, Servers};
 use reprise_tests::fleet::endpoints_with;
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -205,57 +203,13 @@ async fn a_call_ends_at_its_deadline() -> Result<()> {
     server.stop().await
 }
 
-/// An HTTP/2 frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
-    let mut frame = length[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-/// The headers of a call, without compression.
-fn headers(path: &str) -> Vec<u8> {
-    let mut block = vec![0x83, 0x86];
-    let mut field = |name: &[u8], value: &str| {
-        block.extend(name);
-        block.push(u8::try_from(value.len()).expect("a short value"));
-        block.extend(value.as_bytes());
-    };
-    field(&[0x04], path);
-    field(&[0x01], "localhost");
-    field(&[0x0f, 0x10], "application/grpc");
-    block
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_streams_are_cut_off_and_others_are_served() -> Result<()> {
-    const SETTINGS: u8 = 4;
-    const HEADERS: u8 = 1;
     let server = ControlPlane::start("streams", Vec::new()).await?;
     server.ready().await?;
-    let mut stream = TcpStream::connect(server.grpc).await?;
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(frame(SETTINGS, 0, 0, &[]));
-    let block = headers(WORKERS);
-    for number in 0..10_000 {
-        // No end of the stream: each of these calls stays open.
-        bytes.extend(frame(HEADERS, 4, number * 2 + 1, &block));
-    }
-    let (mut read, mut write) = stream.split();
-    let sent = async {
-        // The server may hang up before it has read them all.
-        let _cut = write.write_all(&bytes).await;
-    };
-    let mut answer = Vec::new();
-    let received = async {
-        // A reset instead of an end is as good.
-        let _end = read.read_to_end(&mut answer).await;
-    };
-    tokio::time::timeout(PATIENCE, async { tokio::join!(sent, received) })
+    tokio::time::timeout(PATIENCE, open_streams(server.grpc, WORKERS, 10_000))
         .await
-        .context("the connection was not cut off")?;
+        .context("the connection was not cut off")??;
     call(&server.channel(), READ, None).await?;
 
     // A client that keeps to the rules may ask as much: it waits for its turn.

@@ -29,6 +29,9 @@ pub struct GrpcConfig {
     pub max_streams: u32,
     /// Calls in work at one time over all connections; further ones are refused with UNAVAILABLE.
     pub max_calls: u32,
+    /// Calls in work at one time whose message is larger than `max_message`; further ones wait for their turn. Each
+    /// takes up to about fifty times its message in memory.
+    pub max_bulk_calls: u32,
     /// The time a call gets when it does not say.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
@@ -70,6 +73,7 @@ impl Default for GrpcConfig {
             max_connections: 1_000,
             max_streams: 64,
             max_calls: 512,
+            max_bulk_calls: 2,
             deadline: seconds(30),
             max_deadline: seconds(300),
             handshake: seconds(5),
@@ -92,6 +96,7 @@ impl Validate for GrpcConfig {
             ("max_connections", self.max_connections.into(), 1, 100_000),
             ("max_streams", self.max_streams.into(), 1, 10_000),
             ("max_calls", self.max_calls.into(), 1, 100_000),
+            ("max_bulk_calls", self.max_bulk_calls.into(), 1, 1_000),
         ] {
             faults.check_range(key, value, least, most);
         }

@@ -39,14 +39,10 @@ impl ServerTlsConfig {
 
 impl Validate for ServerTlsConfig {
     fn validate(&self, faults: &mut Faults) {
-        if self.certificate_path.is_some() != self.key_path.is_some() {
-            let absent = if self.key_path.is_none() {
-                "key_path"
-            } else {
-                "certificate_path"
-            };
-            faults.add(absent, "is not set, but its counterpart is", "both, or neither");
-        }
+        faults.check_pair(
+            ("certificate_path", self.certificate_path.is_some()),
+            ("key_path", self.key_path.is_some()),
+        );
         if self.client_ca_path.is_some() && !self.is_on() {
             faults.add(
                 "client_ca_path",

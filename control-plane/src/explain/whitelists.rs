@@ -47,7 +47,7 @@ impl Whitelists {
 
     /// Judges an id as a worker that held `version` did. `None`: the version is not on record.
     ///
-    /// Reading a version holds changes of the whitelist up for a moment, so the newest few are kept.
+    /// Reading a version reads the whole list and the history since then, so the newest few are kept.
     ///
     /// # Errors
     /// When MySQL does not answer.

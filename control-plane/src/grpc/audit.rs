@@ -3,11 +3,10 @@
 use jiff::Timestamp;
 use reprise_proto::v1::audit_service_server::AuditService;
 use reprise_proto::v1::*;
-use reprise_shared::telemetry::chain;
 use sqlx::mysql::MySqlPool;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::error::{Error, ErrorReason};
+use super::away;
 use super::fields::{Fields, timestamp};
 use super::paging::Page;
 use crate::audit::{self, Filter, Outcome, Recorded};
@@ -37,10 +36,7 @@ impl AuditService for Service {
         );
         fields.finish()?;
         let events = audit::list(&self.0, &filter, page.after, page.size + 1).await;
-        let mut events = events.map_err(|error| {
-            tracing::warn!(error = %chain(&error), "list the audit log");
-            Error::new(ErrorReason::StoreAway, "MySQL does not answer as it should; try again").with("store", "mysql")
-        })?;
+        let mut events = events.map_err(|error| away("mysql", &error))?;
         let next_page_token = page.cut(&mut events, |event| event.id);
         Ok(Response::new(ListAuditEventsResponse {
             events: events.into_iter().map(event).collect(),

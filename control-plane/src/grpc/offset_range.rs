@@ -9,18 +9,18 @@ use reprise_shared::catalog::DataType;
 use reprise_shared::position::{Partition, TopicName};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::away;
 use super::changes::Changes;
 use super::error::{Error, ErrorReason, quoted};
 use super::explain;
 use super::fields::Fields;
 use super::paging::Page;
+use super::{away, principal};
 use crate::explain::Explainer;
-use crate::guard::Caller;
 use crate::kafka;
 use crate::offsets::list::{Place, Query};
 use crate::offsets::purge::Purge;
 use crate::offsets::{self, Offsets, audit, resolve};
+use crate::requests::RequestKey;
 
 /// Answers from [`Offsets`] and an [`Explainer`].
 #[derive(Clone)]
@@ -162,11 +162,7 @@ impl OffsetRangeService for Service {
         &self,
         request: Request<PurgeOffsetRangesRequest>,
     ) -> Result<Response<PurgeOffsetRangesResponse>, Status> {
-        let caller = request
-            .extensions()
-            .get::<Caller>()
-            .cloned()
-            .ok_or_else(Error::internal)?;
+        let principal = principal(&request);
         let request = request.into_inner();
         let mut fields = Fields::new();
         if !request.data_type.is_empty() {
@@ -175,12 +171,11 @@ impl OffsetRangeService for Service {
         let older_than = convert::older_than(&mut fields, request.older_than);
         fields.request_id(&request.request_id);
         fields.finish()?;
-        let given = |text: String| (!text.is_empty()).then_some(text);
+        let method = "OffsetRangeService/PurgeOffsetRanges";
         let purge = Purge {
-            data_type: given(request.data_type),
+            request: RequestKey::new(principal, method, &request.request_id, &request),
+            data_type: Some(request.data_type).filter(|name| !name.is_empty()),
             older_than,
-            principal: caller.principal,
-            request_id: given(request.request_id),
         };
         let purged = if request.validate_only {
             self.offsets.count_old(&purge).await.map_err(failed)?
@@ -189,10 +184,7 @@ impl OffsetRangeService for Service {
             let purged = async move { offsets.purge(&purge).await.map_err(failed) };
             self.changes.make(purged).await?
         };
-        Ok(Response::new(PurgeOffsetRangesResponse {
-            removed: purged.removed,
-            scanned: purged.scanned,
-        }))
+        Ok(Response::new(offsets::purge::answer(purged)))
     }
 
     async fn explain_record(
@@ -292,7 +284,7 @@ fn failed(error: offsets::Error) -> Error {
             "a purge is running; try again when it has ended (its own request_id then gets its result)".to_owned()
         }
         offsets::Error::RequestIdReused => {
-            let message = "the request_id was used for a purge with other fields; use a new one";
+            let message = format!("{error}; use a new one for each request");
             return Error::new(ErrorReason::RequestIdReused, message);
         }
         offsets::Error::Unfinished { removed, .. } => {

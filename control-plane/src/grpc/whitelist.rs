@@ -139,7 +139,7 @@ impl WhitelistService for Service {
         &self,
         request: Request<AddWhitelistEntriesRequest>,
     ) -> Result<Response<AddWhitelistEntriesResponse>, Status> {
-        let caller = change::caller(&request, "WhitelistService/AddWhitelistEntries");
+        let origin = change::Origin::of(&request, "WhitelistService/AddWhitelistEntries");
         let request = request.into_inner();
         let mut fields = Fields::new();
         let expires_at = fields.time("expire_time", request.expire_time);
@@ -153,7 +153,7 @@ impl WhitelistService for Service {
             allow_unrestricted: false,
         };
         let (outcome, whitelist) = self
-            .change(caller, Action::Add, &request.data_type, asked, fields)
+            .change(origin, Action::Add, &request.data_type, asked, fields)
             .await?;
         Ok(Response::new(AddWhitelistEntriesResponse {
             whitelist: Some(whitelist),
@@ -167,7 +167,7 @@ impl WhitelistService for Service {
         &self,
         request: Request<RemoveWhitelistEntriesRequest>,
     ) -> Result<Response<RemoveWhitelistEntriesResponse>, Status> {
-        let caller = change::caller(&request, "WhitelistService/RemoveWhitelistEntries");
+        let origin = change::Origin::of(&request, "WhitelistService/RemoveWhitelistEntries");
         let request = request.into_inner();
         let asked = change::Asked {
             ids: request.ids,
@@ -179,7 +179,7 @@ impl WhitelistService for Service {
             allow_unrestricted: request.allow_unrestricted,
         };
         let name = &request.data_type;
-        let (outcome, whitelist) = self.change(caller, Action::Remove, name, asked, Fields::new()).await?;
+        let (outcome, whitelist) = self.change(origin, Action::Remove, name, asked, Fields::new()).await?;
         Ok(Response::new(RemoveWhitelistEntriesResponse {
             whitelist: Some(whitelist),
             removed: outcome.removed,
@@ -191,7 +191,7 @@ impl WhitelistService for Service {
         &self,
         request: Request<ReplaceWhitelistRequest>,
     ) -> Result<Response<ReplaceWhitelistResponse>, Status> {
-        let caller = change::caller(&request, "WhitelistService/ReplaceWhitelist");
+        let origin = change::Origin::of(&request, "WhitelistService/ReplaceWhitelist");
         let request = request.into_inner();
         let asked = change::Asked {
             ids: request.ids,
@@ -203,7 +203,7 @@ impl WhitelistService for Service {
             allow_unrestricted: request.allow_unrestricted,
         };
         let name = &request.data_type;
-        let (outcome, whitelist) = self.change(caller, Action::Replace, name, asked, Fields::new()).await?;
+        let (outcome, whitelist) = self.change(origin, Action::Replace, name, asked, Fields::new()).await?;
         Ok(Response::new(ReplaceWhitelistResponse {
             whitelist: Some(whitelist),
             added: outcome.added,

@@ -1,7 +1,13 @@
 //! Refuses calls beyond what the server can work on at one time, at once and cheaply, instead of making all slow.
+//!
+//! A call holds its [`Place`] until its work ends: a change that goes on without its caller goes on holding it. Calls
+//! with a large message take one of few further places before the message is read on, so that the memory of all calls
+//! together is bounded.
+
+mod metered;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,7 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::Service;
 
+use self::metered::Metered;
 use super::gate::{Answer, refusal};
+use crate::config::GrpcConfig;
 use crate::grpc::error::{Error, ErrorReason};
 use crate::metrics;
 
@@ -22,15 +30,20 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 pub struct Layer {
     places: Arc<Semaphore>,
     most: usize,
+    large: Arc<Semaphore>,
+    /// A message of more bytes is large.
+    small: u64,
 }
 
 impl Layer {
-    /// Allows so many calls at one time.
-    pub fn new(most: u32) -> Self {
-        let most = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
+    /// Allows as many calls, and calls with a large message, at one time as the limits say.
+    pub fn new(limits: &GrpcConfig) -> Self {
+        let places = |most| usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
-            places: Arc::new(Semaphore::new(most)),
-            most,
+            places: Arc::new(Semaphore::new(places(limits.max_calls))),
+            most: places(limits.max_calls),
+            large: Arc::new(Semaphore::new(places(limits.max_bulk_calls))),
+            small: limits.max_message.as_u64(),
         }
     }
 }
@@ -67,7 +80,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        let Layer { places, most } = &self.layer;
+        let Layer { places, most, .. } = &self.layer;
         let Ok(place) = Arc::clone(places).try_acquire_owned() else {
             metrics::call_refused("OVERLOADED");
             let message = format!("the server works on {most} calls already; try again in a moment");
@@ -75,6 +88,8 @@ where
             return Box::pin(async { Ok(refusal(error)) });
         };
         let place = Place::new(place);
+        let mut request = request.map(|body| Body::new(Metered::new(body, &self.layer, place.clone())));
+        request.extensions_mut().insert(place.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
@@ -84,17 +99,26 @@ where
     }
 }
 
-/// A call's place among those in work, also while it is dropped because its caller went away.
-struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+/// A call's place among those in work, until the last clone is dropped. It is in the extensions of the request.
+#[derive(Clone)]
+pub struct Place(Arc<Held>);
+
+struct Held {
+    #[expect(dead_code, reason = "held for its drop")]
+    call: OwnedSemaphorePermit,
+    /// A further place, once the message turned out to be large.
+    large: OnceLock<OwnedSemaphorePermit>,
+}
 
 impl Place {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
+    fn new(call: OwnedSemaphorePermit) -> Self {
         metrics::call_began();
-        Self(permit)
+        let large = OnceLock::new();
+        Self(Arc::new(Held { call, large }))
     }
 }
 
-impl Drop for Place {
+impl Drop for Held {
     fn drop(&mut self) {
         metrics::call_left();
     }

@@ -31,7 +31,7 @@ pub enum Error {
     #[error("a purge is running")]
     PurgeRuns,
     /// The id of the request belongs to another request.
-    #[error("the request_id was used for another purge")]
+    #[error("the request_id was used for another request")]
     RequestIdReused,
     /// A purge ended before its end: removed so many ranges, perhaps more.
     #[error("the purge ended early, after {removed} ranges: {reason}")]

@@ -1,42 +1,43 @@
-//! Removes old ranges from the ledger.
+//! Removes old ranges from the ledger, and coverage of what Kafka does not have any more.
 //!
 //! A purge runs under a lease, because two at a time would each count a part. It is put on record as begun before
-//! anything is removed, and as done with its counts. Coverage is left alone: it is a few united intervals, and all that tells a hole from what was processed.
+//! anything is removed, and as done with its counts. Coverage goes only where it lies wholly below the log's start: it
+//! is a few united intervals, and all that tells a hole from what was processed.
 
+mod lines;
+mod pace;
 mod record;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use reprise_shared::ingest_state::topics;
 use reprise_shared::leases;
-use reprise_shared::ledger::Millis;
-use reprise_shared::position::TopicPartition;
+use reprise_shared::ledger::{Interval, Millis};
+use reprise_shared::position::{Offset, TopicPartition};
 use reprise_shared::telemetry::chain;
 
+use self::pace::Pace;
 use super::scan::ALL;
-use super::{Error, Offsets, chosen, place};
+use super::{Error, Offsets};
 use crate::audit::Outcome;
 use crate::metrics;
+use crate::requests::RequestKey;
+
+pub(crate) use self::record::answer;
 
 /// Who purges holds this lease.
 const LEASE: &str = "purge_offset_ranges";
 /// For so long after it was last heard of.
 const LEASE_TIME: Duration = Duration::from_secs(30);
-/// It is renewed this often.
-const RENEW_EVERY: Duration = Duration::from_secs(10);
 
 /// What is to be removed, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purge {
-    /// Only this data type; `None`: all of the catalog.
+    /// Only this data type; `None`: all that ever had ranges, and coverage.
     pub data_type: Option<String>,
     /// Ranges that were last processed longer ago.
     pub older_than: Duration,
-    /// Who asks.
-    pub principal: Arc<str>,
-    /// The id of the request.
-    pub request_id: Option<String>,
+    /// Who asks, and which request it is.
+    pub request: RequestKey,
 }
 
 /// What a purge came to.
@@ -46,6 +47,8 @@ pub struct Purged {
     pub removed: u64,
     /// Ranges that were looked at.
     pub scanned: u64,
+    /// Intervals of coverage that were removed, or would be.
+    pub coverage_removed: u64,
 }
 
 impl Offsets {
@@ -56,22 +59,62 @@ impl Offsets {
     pub async fn count_old(&self, purge: &Purge) -> Result<Purged, Error> {
         let before = self.before(purge);
         let mut counted = Purged::default();
-        for (data_type, partition) in self.lines(purge).await? {
-            let mut cursor = None;
-            loop {
-                let limit = self.config().max_scan as usize;
-                let page = self.0.reader.spans(&data_type, &partition, ALL, cursor, limit).await?;
-                let old = page.members.iter().filter(|range| range.last_processed < before);
-                counted.removed += old.count() as u64;
-                counted.scanned += (page.members.len() + page.unreadable) as u64;
-                cursor = page.next;
-                if cursor.is_none() {
-                    break;
+        for (topic, partitions) in self.partitions_on_record().await? {
+            for partition in &partitions {
+                for data_type in self.purged_types(purge, partition).await? {
+                    self.count_ranges(&data_type, partition, before, &mut counted).await?;
                 }
-                tokio::time::sleep(self.config().pause).await;
+            }
+            if purge.data_type.is_none() {
+                for (partition, start) in self.log_starts(&topic, &partitions).await {
+                    self.count_coverage(&partition, start, &mut counted).await?;
+                }
             }
         }
         Ok(counted)
+    }
+
+    async fn count_ranges(
+        &self,
+        data_type: &str,
+        partition: &TopicPartition,
+        before: Millis,
+        counted: &mut Purged,
+    ) -> Result<(), Error> {
+        let mut cursor = None;
+        loop {
+            let limit = self.config().max_scan as usize;
+            let page = self.0.reader.spans(data_type, partition, ALL, cursor, limit).await?;
+            let old = page.members.iter().filter(|range| range.last_processed < before);
+            counted.removed += old.count() as u64;
+            counted.scanned += (page.members.len() + page.unreadable) as u64;
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(self.config().pause).await;
+        }
+    }
+
+    async fn count_coverage(
+        &self,
+        partition: &TopicPartition,
+        log_start: Offset,
+        counted: &mut Purged,
+    ) -> Result<(), Error> {
+        let below = Interval::new(Offset(0), log_start);
+        let mut cursor = None;
+        loop {
+            let limit = self.config().max_scan as usize;
+            let page = self.0.reader.coverage(partition, below, cursor, limit).await?;
+            let gone = page.members.iter().filter(|member| member.end <= log_start);
+            counted.coverage_removed += gone.count() as u64;
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(self.config().pause).await;
+        }
     }
 
     /// Removes old ranges. With the id of a request that was done, returns what that came to. Ends early when the
@@ -119,7 +162,8 @@ impl Offsets {
         tracing::info!(
             purged.removed,
             purged.scanned,
-            principal = &*purge.principal,
+            purged.coverage_removed,
+            principal = purge.request.principal,
             outcome = outcome.as_str(),
             reason,
             "offset ranges purged"
@@ -142,61 +186,73 @@ impl Offsets {
     }
 
     async fn remove(&self, purge: &Purge, holder: &str, purged: &mut Purged) -> Result<(), Error> {
-        let parts = self.parts();
         let before = self.before(purge);
-        let mut renewed = parts.clock.monotonic();
-        for (data_type, partition) in self.lines(purge).await? {
-            let mut cursor = None;
-            loop {
-                let limits = self.config().step();
-                let step = self
-                    .0
-                    .purger
-                    .step(&data_type, &partition, before, cursor, limits)
-                    .await?;
-                purged.removed += step.removed;
-                purged.scanned += step.scanned;
-                cursor = step.next;
-                if cursor.is_none() {
-                    break;
+        let mut pace = Pace::new(self, holder);
+        for (topic, partitions) in self.partitions_on_record().await? {
+            for partition in &partitions {
+                for data_type in self.purged_types(purge, partition).await? {
+                    self.remove_ranges(&data_type, partition, before, &mut pace, purged)
+                        .await?;
                 }
-                let unfinished = |reason| Error::Unfinished {
-                    removed: purged.removed,
-                    reason,
-                };
-                if parts.clock.monotonic().saturating_sub(renewed) >= RENEW_EVERY {
-                    let held = leases::hold(parts.database.pool(), LEASE, holder, LEASE_TIME).await;
-                    // While MySQL is away nobody else gets the lease either.
-                    if matches!(held, Ok(None)) {
-                        return Err(unfinished("another purge began"));
-                    }
-                    renewed = parts.clock.monotonic();
-                }
-                let pause = tokio::time::sleep(self.config().pause);
-                if parts.shutdown.run_until_cancelled(pause).await.is_none() {
-                    return Err(unfinished("the server is shutting down"));
+            }
+            if purge.data_type.is_none() {
+                for (partition, start) in self.log_starts(&topic, &partitions).await {
+                    self.remove_coverage(&partition, start, &mut pace, purged).await?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Returns the lines of the ledger that a purge goes over: types with the partitions that ingest knows.
-    async fn lines(&self, purge: &Purge) -> Result<Vec<(String, TopicPartition)>, Error> {
-        let types = self.catalog().data_types.iter();
-        let types = types.filter(|known| purge.data_type.as_ref().is_none_or(|asked| *asked == known.name));
-        let mut lines = Vec::new();
-        for data_type in types {
-            let accepted = topics::accepted(self.parts().database.pool(), &data_type.topic).await?;
-            for partition in chosen(&[], accepted.map_or(0, |accepted| accepted.partitions)) {
-                lines.push((data_type.name.clone(), place(&data_type.topic, partition)));
+    async fn remove_ranges(
+        &self,
+        data_type: &str,
+        partition: &TopicPartition,
+        before: Millis,
+        pace: &mut Pace<'_>,
+        purged: &mut Purged,
+    ) -> Result<(), Error> {
+        let mut cursor = None;
+        loop {
+            let limits = self.config().step();
+            let step = self.0.purger.step(data_type, partition, before, cursor, limits).await?;
+            purged.removed += step.removed;
+            purged.scanned += step.scanned;
+            cursor = step.next;
+            if cursor.is_none() {
+                return Ok(());
             }
+            pace.wait().await.map_err(|reason| unfinished(purged, reason))?;
         }
-        Ok(lines)
+    }
+
+    async fn remove_coverage(
+        &self,
+        partition: &TopicPartition,
+        log_start: Offset,
+        pace: &mut Pace<'_>,
+        purged: &mut Purged,
+    ) -> Result<(), Error> {
+        let mut passed = 0;
+        loop {
+            let limits = self.config().step();
+            let step = self.0.purger.trim(partition, log_start, passed, limits).await?;
+            purged.coverage_removed += step.removed;
+            let Some(next) = step.next else { return Ok(()) };
+            passed = next;
+            pace.wait().await.map_err(|reason| unfinished(purged, reason))?;
+        }
     }
 
     fn before(&self, purge: &Purge) -> Millis {
         let age = i64::try_from(purge.older_than.as_millis()).unwrap_or(i64::MAX);
         Millis(Millis::from(self.parts().clock.now()).0.saturating_sub(age))
+    }
+}
+
+fn unfinished(purged: &Purged, reason: &'static str) -> Error {
+    Error::Unfinished {
+        removed: purged.removed,
+        reason,
     }
 }

@@ -181,40 +181,43 @@ impl Store {
     /// Returns all lists as a worker that holds `version` judges by them, also when that change was given up after
     /// Redis may have had it.
     ///
-    /// Reads all entries and the history since then, under the lock: changes wait meanwhile.
+    /// Reads all entries and the history since then, of one moment; changes do not wait for it.
     pub async fn content_at(&self, version: Version) -> Result<Content, Error> {
         let shared = std::sync::Arc::clone(&self.shared);
-        let read = self.shared.database.tx("whitelist_content_at", move |connection| {
-            let shared = std::sync::Arc::clone(&shared);
-            Box::pin(async move {
-                // Under the lock, so that entries and history belong together.
-                let (head, _) = head::lock(connection).await?;
-                let wanted = history::find_version(&mut *connection, version).await?;
-                let wanted = wanted.ok_or(Error::NoSuchVersion(version))?;
-                let mut content = entries::content(connection, head).await?;
-                let mut before = Version(u64::MAX);
-                loop {
-                    let page = history::page(&mut *connection, before, shared.config.max_page).await?;
-                    for record in page.iter().filter(|record| record.state == State::Applied) {
-                        if record.version > wanted.version {
-                            let effects = history::effects(&mut *connection, &record.change_id).await?;
-                            apply(&mut content, &effects, Direction::Back);
+        // Entries and history have to belong together.
+        let read = self
+            .shared
+            .database
+            .snapshot("whitelist_content_at", move |connection| {
+                let shared = std::sync::Arc::clone(&shared);
+                Box::pin(async move {
+                    let (head, _) = head::look(&mut *connection).await?;
+                    let wanted = history::find_version(&mut *connection, version).await?;
+                    let wanted = wanted.ok_or(Error::NoSuchVersion(version))?;
+                    let mut content = entries::content(connection, head).await?;
+                    let mut before = Version(u64::MAX);
+                    loop {
+                        let page = history::page(&mut *connection, before, shared.config.max_page).await?;
+                        for record in page.iter().filter(|record| record.state == State::Applied) {
+                            if record.version > wanted.version {
+                                let effects = history::effects(&mut *connection, &record.change_id).await?;
+                                apply(&mut content, &effects, Direction::Back);
+                            }
                         }
+                        before = match page.last().and_then(|record| record.version) {
+                            Some(last) if last > version => last,
+                            _ => break,
+                        };
                     }
-                    before = match page.last().and_then(|record| record.version) {
-                        Some(last) if last > version => last,
-                        _ => break,
-                    };
-                }
-                if wanted.state != State::Applied {
-                    let effects = history::effects(&mut *connection, &wanted.change_id).await?;
-                    apply(&mut content, &effects, Direction::Forth);
-                }
-                content.types.retain(|_, list| !list.is_empty());
-                content.head = super::settle::head_of(&wanted);
-                Ok(content)
-            })
-        });
+                    if wanted.state != State::Applied {
+                        let effects = history::effects(&mut *connection, &wanted.change_id).await?;
+                        apply(&mut content, &effects, Direction::Forth);
+                    }
+                    content.types.retain(|_, list| !list.is_empty());
+                    content.head = super::settle::head_of(&wanted);
+                    Ok(content)
+                })
+            });
         read.await
     }
 

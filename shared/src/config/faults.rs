@@ -60,6 +60,14 @@ impl Faults {
         }
     }
 
+    /// Adds a fault unless two keys are both set, or neither: a certificate and its key.
+    pub fn check_pair(&mut self, first: (&str, bool), second: (&str, bool)) {
+        if first.1 != second.1 {
+            let absent = if first.1 { second.0 } else { first.0 };
+            self.add(absent, "is not set, but its counterpart is", "both, or neither");
+        }
+    }
+
     /// Adds a fault of a value that never came as far as a key's type.
     pub(super) fn add_from(&mut self, key: &str, origin: impl Into<String>, problem: impl Into<String>) {
         let fault = Fault {

@@ -11,5 +11,5 @@ pub use http::HttpConfig;
 pub use kafka::{KafkaConfig, Properties};
 pub use log::LogConfig;
 pub use mysql::{MysqlConfig, MysqlTls};
-pub use redis::RedisConfig;
-pub use tls::TlsConfig;
+pub use redis::{RedisConfig, RedisSettingsError};
+pub use tls::{TlsConfig, TlsFileError, TlsFiles};

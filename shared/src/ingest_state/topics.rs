@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::Row;
-use sqlx::mysql::{MySqlConnection, MySqlPool};
+use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
 
 use crate::mysql::Database;
 use crate::position::{Offset, Partition, TopicGeneration, TopicId, TopicName};
@@ -36,14 +36,28 @@ pub async fn accepted(pool: &MySqlPool, topic: &TopicName) -> sqlx::Result<Optio
     .bind(topic.as_str())
     .fetch_optional(pool)
     .await?;
-    row.map(|row| {
-        Ok(Accepted {
-            generation: TopicGeneration(row.try_get("generation")?),
-            topic_id: TopicId::new(row.try_get::<String, _>("topic_id")?),
-            partitions: row.try_get::<u32, _>("partitions")? as usize,
-        })
+    row.as_ref().map(read_accepted).transpose()
+}
+
+/// Reads what is known of all topics that were ever read, by name, at most so many.
+pub async fn all_accepted(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<(TopicName, Accepted)>> {
+    let rows = sqlx::query(
+        "/* accepted_topics */ SELECT topic, generation, topic_id, partitions FROM topic_generations \
+         ORDER BY topic LIMIT ?",
+    )
+    .bind(most)
+    .fetch_all(pool)
+    .await?;
+    let named = |row: &MySqlRow| Ok((TopicName::new(row.try_get::<String, _>("topic")?), read_accepted(row)?));
+    rows.iter().map(named).collect()
+}
+
+fn read_accepted(row: &MySqlRow) -> sqlx::Result<Accepted> {
+    Ok(Accepted {
+        generation: TopicGeneration(row.try_get("generation")?),
+        topic_id: TopicId::new(row.try_get::<String, _>("topic_id")?),
+        partitions: row.try_get::<u32, _>("partitions")? as usize,
     })
-    .transpose()
 }
 
 /// Accepts a new topic as generation 0 and records the first start of its partitions, all in one transaction.

@@ -1,4 +1,5 @@
-//! Removes ranges by age, in bounded steps: the caller pauses between them until one says that it is done.
+//! Removes ranges by age, and coverage below the log's start, in bounded steps: the caller pauses between them until
+//! one says that it is done.
 //!
 //! Before anything is removed, `indexed_from` of the type and partition is raised past it, so that planners never take
 //! what is left for the whole.
@@ -9,6 +10,7 @@ use crate::position::{Offset, TopicPartition};
 use crate::redis::{Error, Limit, Redis, Script};
 
 const CALL: &str = "purge the offset ledger";
+const TRIM: &str = "trim the coverage of the offset ledger";
 
 /// The limits of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +41,22 @@ pub struct Purged {
     pub next: Option<Cursor>,
 }
 
-/// Removes old ranges.
+/// What one step on coverage did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Members removed.
+    pub removed: u64,
+    /// How many members the next step passes over; `None` when everything was looked at.
+    pub next: Option<u64>,
+}
+
+/// Removes old ranges, and coverage of what the log does not have any more.
 #[derive(Debug)]
 pub struct Purger {
     redis: Redis,
     keys: Keys,
     purge: Script,
+    trim: Script,
 }
 
 impl Purger {
@@ -55,6 +67,7 @@ impl Purger {
             redis,
             keys,
             purge: Script::new(include_str!("purge.lua")),
+            trim: Script::new(include_str!("trim.lua")),
         }
     }
 
@@ -90,6 +103,32 @@ impl Purger {
             skip,
         });
         Ok(Purged { scanned, removed, next })
+    }
+
+    /// Does one step on a partition's coverage: removes the intervals of all kinds that lie wholly below the log's
+    /// start, where there is nothing left to ask about. Begin with 0 and pass what the step before returned.
+    pub async fn trim(
+        &self,
+        partition: &TopicPartition,
+        log_start: Offset,
+        passed: u64,
+        limits: PurgeStep,
+    ) -> Result<Trimmed, Error> {
+        let most = u64::from(limits.max_scan.min(limits.max_deletes).max(1));
+        let coverage = self.keys.coverage(partition);
+        let mut command = self.trim.call([coverage.as_str()]);
+        command.arg(log_start.0).arg(passed).arg(most);
+        let (read, removed): (u64, u64) = self.redis.invoke(TRIM, Limit::Ordinary, &self.trim, &command).await?;
+        let next = (read == most).then(|| passed + (read - removed));
+        Ok(Trimmed { removed, next })
+    }
+
+    /// Returns the data types that ever had ranges in a partition, whether a catalog still has them or not. There are
+    /// as many as catalogs ever named.
+    pub async fn data_types(&self, partition: &TopicPartition) -> Result<Vec<String>, Error> {
+        let mut command = redis::cmd("HKEYS");
+        command.arg(self.keys.indexed_from(partition));
+        self.redis.query(CALL, Limit::Ordinary, &command).await
     }
 
     /// Returns the position from which on the ranges of a type are whole; 0 before the first purge.

@@ -1,16 +1,17 @@
 -- Writes one partition's ranges and coverage. Values are absolute: the same call again changes nothing.
--- KEYS: 1 coverage, 2... ranges, one key per data type, all with the partition's hash tag
+-- KEYS: 1 coverage, 2 indexed_from, 3... ranges, one key per data type, all with the partition's hash tag
 -- ARGV: 1 JSON {"coverage_head": first bytes of the live members of this topic id,
 --               "coverage": [{"start", "end", "first_processed", "last_processed"}, ...],
---               "ranges": [{"key": index in KEYS, "start", "head": first bytes of its segment's members, "member"}, ...]}
+--               "ranges": [{"key": index in KEYS, "data_type", "start", "head": first bytes of its segment's members,
+--                           "member"}, ...]}
 -- Offsets and times are below 2^53, so a Lua number holds them exactly; '%.0f' because tostring() would round.
 local PAGE = 64
 local MAX_PASSED = 2048 -- members of other kinds passed over on the way down; see below
 
 local update = cjson.decode(ARGV[1])
-for _, key in ipairs(KEYS) do
+for at, key in ipairs(KEYS) do
   local kind = redis.call('TYPE', key).ok
-  if kind ~= 'zset' and kind ~= 'none' then
+  if kind ~= (at == 2 and 'hash' or 'zset') and kind ~= 'none' then
     return redis.error_reply('ERR a ledger key holds the wrong kind of value')
   end
 end
@@ -21,7 +22,8 @@ local function begins(member, head)
   return string.sub(member, 1, #head) == head
 end
 for _, range in ipairs(update.ranges) do
-  if not KEYS[range.key] or range.key == 1 or not range.start or not begins(range.member, range.head) then
+  if not KEYS[range.key] or range.key < 3 or not range.start or not range.data_type
+    or not begins(range.member, range.head) then
     return redis.error_reply('ERR a range is malformed')
   end
 end
@@ -39,6 +41,8 @@ for _, range in ipairs(update.ranges) do
   end
   if not present then
     redis.call('ZADD', key, start, range.member)
+    -- So a purge finds the ranges of a type that is in no catalog any more.
+    redis.call('HSETNX', KEYS[2], range.data_type, '0')
   end
 end
 

@@ -64,7 +64,7 @@ impl Writer {
 
     fn command(&self, update: &Update) -> Result<Cmd, Error> {
         let partition = &update.identity.partition;
-        let mut keys = vec![self.keys.coverage(partition)];
+        let mut keys = vec![self.keys.coverage(partition), self.keys.indexed_from(partition)];
         let mut ranges = Vec::with_capacity(update.ranges.len());
         for (data_type, range) in &update.ranges {
             let key = self.keys.ranges(data_type, partition);
@@ -75,6 +75,7 @@ impl Writer {
             check(range.end)?;
             ranges.push(RangeArgument {
                 key: place + 1,
+                data_type,
                 start: range.start,
                 head: range_head(&range.run, range.segment),
                 member: serde_json::to_string(range).map_err(|error| unsendable(&error))?,
@@ -103,10 +104,10 @@ impl Writer {
 }
 
 #[derive(Serialize)]
-struct Argument {
+struct Argument<'a> {
     coverage_head: String,
     coverage: Vec<CoverageArgument>,
-    ranges: Vec<RangeArgument>,
+    ranges: Vec<RangeArgument<'a>>,
 }
 
 #[derive(Serialize)]
@@ -118,8 +119,9 @@ struct CoverageArgument {
 }
 
 #[derive(Serialize)]
-struct RangeArgument {
+struct RangeArgument<'a> {
     key: usize,
+    data_type: &'a str,
     start: Offset,
     head: String,
     member: String,

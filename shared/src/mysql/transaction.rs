@@ -69,7 +69,27 @@ impl Database {
     /// in metrics, logs and as a comment before the transaction's first statement.
     ///
     /// Dropping the future rolls back, unless the commit was already on its way.
-    pub async fn tx<T, E, F>(&self, name: &'static str, mut body: F) -> Result<T, E>
+    pub async fn tx<T, E, F>(&self, name: &'static str, body: F) -> Result<T, E>
+    where
+        F: for<'c> FnMut(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send,
+        T: Send,
+        E: From<sqlx::Error> + AsDriverError + Send,
+    {
+        self.run(name, Kind::Change, body).await
+    }
+
+    /// Runs `body`, which only reads, on the state of one moment, however many statements it makes and whatever is
+    /// committed meanwhile. It holds no locks, so nobody waits for it. Tried again as [`Self::tx`].
+    pub async fn snapshot<T, E, F>(&self, name: &'static str, body: F) -> Result<T, E>
+    where
+        F: for<'c> FnMut(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send,
+        T: Send,
+        E: From<sqlx::Error> + AsDriverError + Send,
+    {
+        self.run(name, Kind::Snapshot, body).await
+    }
+
+    async fn run<T, E, F>(&self, name: &'static str, kind: Kind, mut body: F) -> Result<T, E>
     where
         F: for<'c> FnMut(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send,
         T: Send,
@@ -79,7 +99,7 @@ impl Database {
         let mut waits = BACKOFF.waits();
         let mut tries_left = self.attempts - 1;
         let outcome = loop {
-            let error = match self.attempt(name, &mut body).await {
+            let error = match self.attempt(name, kind, &mut body).await {
                 Ok(value) => break Ok(value),
                 Err(error) => error,
             };
@@ -101,14 +121,24 @@ impl Database {
         outcome
     }
 
-    async fn attempt<T, E, F>(&self, name: &'static str, body: &mut F) -> Result<T, E>
+    async fn attempt<T, E, F>(&self, name: &'static str, kind: Kind, body: &mut F) -> Result<T, E>
     where
         F: for<'c> FnMut(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send,
         E: From<sqlx::Error>,
     {
         let mut connection = self.pool.acquire().await?;
+        let begin = match kind {
+            Kind::Change => "BEGIN",
+            Kind::Snapshot => {
+                // For the next transaction alone.
+                connection
+                    .execute("/* snapshot_level */ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                    .await?;
+                "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+            }
+        };
         let mut transaction = connection
-            .begin_with(AssertSqlSafe(format!("/* {name} */ BEGIN")))
+            .begin_with(AssertSqlSafe(format!("/* {name} */ {begin}")))
             .await?;
         let value = match body(&mut transaction).await {
             Ok(value) => value,
@@ -121,6 +151,15 @@ impl Database {
         transaction.commit().await?;
         Ok(value)
     }
+}
+
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Statements that read and change, each on the newest state.
+    Change,
+    /// Statements that all read the state of one moment.
+    Snapshot,
 }
 
 /// An error of a transaction's body that may come from the driver, which decides whether the transaction is tried

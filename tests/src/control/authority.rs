@@ -36,9 +36,9 @@ impl Authority {
         self.0.pem()
     }
 
-    /// Makes a server's certificate for `localhost`.
+    /// Makes a server's certificate for `localhost` and `127.0.0.1`.
     pub fn server(&self) -> Result<Certificate> {
-        self.sign(vec!["localhost".to_owned()], |_| {})
+        self.sign(["localhost", "127.0.0.1"].map(str::to_owned).into(), |_| {})
     }
 
     /// Makes a client's certificate with a URI as its name.

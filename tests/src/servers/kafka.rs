@@ -34,6 +34,8 @@ pub struct Kafka {
     folder: PathBuf,
     ports: KafkaPorts,
     endpoint: String,
+    /// Further lines of its configuration, from its next start on; they overrule the usual ones.
+    pub options: String,
     process: Process,
 }
 
@@ -63,6 +65,7 @@ impl Kafka {
             folder,
             ports,
             endpoint,
+            options: String::new(),
             process: Process::new(program),
         })
     }
@@ -77,6 +80,12 @@ impl Kafka {
         let mut kafka = Self::at(place, KafkaPorts { broker, controller })?;
         kafka.start_again().await?;
         Ok(kafka)
+    }
+
+    /// Returns its ports.
+    #[must_use]
+    pub const fn ports(&self) -> KafkaPorts {
+        self.ports
     }
 
     fn properties(&self) -> String {
@@ -114,7 +123,9 @@ log.cleaner.backoff.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
 # Above reprise's own limit for a record, so that a record beyond that limit can be written.
 message.max.bytes=16777216
+{more}
 ",
+            more = self.options,
             data = data.display()
         )
     }

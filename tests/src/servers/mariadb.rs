@@ -22,6 +22,8 @@ pub struct MariaDb {
     port: u16,
     scale: Scale,
     endpoint: String,
+    /// Further lines of its configuration, from its next start on.
+    pub options: String,
     process: Process,
 }
 
@@ -46,6 +48,7 @@ impl MariaDb {
             port,
             scale: place.scale,
             endpoint,
+            options: String::new(),
             process: Process::new(program),
         })
     }
@@ -62,7 +65,7 @@ impl MariaDb {
         Ok(mariadb)
     }
 
-    fn options(&self) -> Result<String> {
+    fn configuration(&self) -> Result<String> {
         let (buffer_pool, redo_log) = match self.scale {
             Scale::Small => ("256M", "256M"),
             Scale::Large => ("1G", "1G"),
@@ -91,7 +94,9 @@ max_allowed_packet=64M
 max_connections=500
 character-set-server=utf8mb4
 default-time-zone=+00:00
+{more}
 ",
+            more = self.options,
             data = self.folder.join("data").display(),
             tmp = self.tmp().display(),
             port = self.port,
@@ -151,7 +156,7 @@ impl Server for MariaDb {
 
     async fn prepare(&mut self) -> Result<()> {
         fs::create_dir_all(self.tmp()).with_context(|| format!("create {}", self.tmp().display()))?;
-        fs::write(self.folder.join("my.cnf"), self.options()?).context("write my.cnf")?;
+        fs::write(self.folder.join("my.cnf"), self.configuration()?).context("write my.cnf")?;
         if self.folder.join("data").exists() {
             Ok(())
         } else {

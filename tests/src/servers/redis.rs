@@ -16,6 +16,8 @@ pub struct Redis {
     port: u16,
     endpoint: String,
     lasting: bool,
+    /// Further lines of its configuration, from its next start on.
+    pub options: String,
     process: Process,
 }
 
@@ -39,6 +41,7 @@ impl Redis {
             port,
             lasting: place.lifetime == Lifetime::Detached,
             endpoint,
+            options: String::new(),
             process: Process::new(program),
         })
     }
@@ -75,10 +78,11 @@ impl Server for Redis {
         fs::create_dir_all(&self.folder).with_context(|| format!("create {}", self.folder.display()))?;
         let folder = self.folder.display();
         let options = format!(
-            "bind 127.0.0.1\nport {}\ndir \"{folder}\"\nsave \"\"\nappendonly {}\n",
+            "bind 127.0.0.1\nport {}\ndir \"{folder}\"\nsave \"\"\nappendonly {}\n{}",
             self.port,
             // What outlives its starter keeps its data over a stop, as the other servers do: the ledger lives here.
-            if self.lasting { "yes" } else { "no" }
+            if self.lasting { "yes" } else { "no" },
+            self.options
         );
         fs::write(self.folder.join("redis.conf"), options).context("write redis.conf")
     }

@@ -5,8 +5,8 @@ use reprise_proto::v1::resume_partition::From as Wire;
 use reprise_proto::v1::*;
 use reprise_shared::catalog;
 use reprise_shared::position::{Offset, Partition, TopicName, TopicPartition};
-use reprise_shared::telemetry::chain;
 
+use super::super::away_advising;
 use super::super::changes::Changes;
 use super::super::error::{Error, ErrorReason, quoted};
 use super::super::fields::Fields;
@@ -165,15 +165,7 @@ fn answer(error: ingest::Error) -> Error {
         ingest::Error::Kafka(kafka::Error::TopicMissing(topic)) => {
             Error::new(ErrorReason::NotFound, format!("Kafka has no topic {topic}")).with("topic", topic)
         }
-        ingest::Error::Kafka(error) => {
-            tracing::warn!(error = %chain(&error), "a call failed");
-            let message = "Kafka does not answer as it should; nothing was changed. Try again";
-            Error::new(ErrorReason::StoreAway, message).with("store", "kafka")
-        }
-        ingest::Error::Mysql(error) => {
-            tracing::warn!(error = %chain(&error), "a call failed");
-            let message = "MySQL does not answer as it should; try again, with the same request_id";
-            Error::new(ErrorReason::StoreAway, message).with("store", "mysql")
-        }
+        ingest::Error::Kafka(error) => away_advising("kafka", &error, "nothing was changed. Try again"),
+        ingest::Error::Mysql(error) => away_advising("mysql", &error, "try again, with the same request_id"),
     }
 }

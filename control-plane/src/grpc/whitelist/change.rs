@@ -8,6 +8,7 @@ use super::super::error::Error;
 use super::super::fields::Fields;
 use super::super::principal;
 use super::{Service, convert, failure};
+use crate::guard::admission::Place;
 use crate::whitelist::{self, Action, Caller, Outcome, Version};
 use reprise_shared::telemetry::chain;
 
@@ -22,11 +23,22 @@ pub(super) struct Asked {
     pub(super) allow_unrestricted: bool,
 }
 
-/// Returns who calls which method.
-pub(super) fn caller<T>(request: &Request<T>, method: &str) -> Caller {
-    Caller {
-        principal: principal(request),
-        method: method.to_owned(),
+/// Who asks for a change, and the place among the calls in work that it takes until it is made.
+pub(super) struct Origin {
+    caller: Caller,
+    place: Option<Place>,
+}
+
+impl Origin {
+    /// Reads what the guard left in a request.
+    pub(super) fn of<T>(request: &Request<T>, method: &str) -> Self {
+        Self {
+            caller: Caller {
+                principal: principal(request),
+                method: method.to_owned(),
+            },
+            place: request.extensions().get().cloned(),
+        }
     }
 }
 
@@ -34,7 +46,7 @@ impl Service {
     /// Checks a change, makes it, and returns what it did and the list afterwards. Goes on when the caller is gone.
     pub(super) async fn change(
         &self,
-        caller: Caller,
+        Origin { caller, place }: Origin,
         action: Action,
         data_type: &str,
         asked: Asked,
@@ -62,6 +74,8 @@ impl Service {
         let (store, method, validate_only) = (self.store.clone(), caller.method.clone(), request.validate_only);
         let outcome = self.changes.make(async move {
             let outcome = store.change(&caller, request).await;
+            // The ids were in memory until now, also when nobody waits for the answer any more.
+            drop(place);
             outcome.map_err(failure::answer)
         });
         let outcome = outcome.await?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reprise_shared::telemetry::chain;
 
+use super::super::away_advising;
 use super::super::error::{Error, ErrorReason};
 use super::super::fields::Fields;
 use crate::whitelist;
@@ -41,7 +42,9 @@ pub(super) fn answer(error: whitelist::Error) -> Error {
                 "change {change_id} was not made, because Redis does not take it; nothing was changed. Try again \
                  later; ListAuditEvents says why"
             );
-            away("redis", message).with("change_id", change_id)
+            Error::new(ErrorReason::StoreAway, message)
+                .with("store", "redis")
+                .with("change_id", change_id)
         }
         Failure::Unknown { change_id, .. } => {
             tracing::warn!(error = %chain(&error), "it is not known whether a whitelist change was made");
@@ -52,22 +55,8 @@ pub(super) fn answer(error: whitelist::Error) -> Error {
             Error::new(ErrorReason::OutcomeUnknown, message).with("change_id", change_id)
         }
         Failure::CannotHeal(_) | Failure::Redis(_) => {
-            tracing::warn!(error = %chain(&error), "a whitelist call failed");
-            away(
-                "redis",
-                "Redis does not answer as it should; nothing was changed. Try again later".to_owned(),
-            )
+            away_advising("redis", &error, "nothing was changed. Try again later")
         }
-        Failure::Database(_) => {
-            tracing::warn!(error = %chain(&error), "a whitelist call failed");
-            away(
-                "mysql",
-                "MySQL does not answer as it should; try again later, with the same request_id".to_owned(),
-            )
-        }
+        Failure::Database(_) => away_advising("mysql", &error, "try again later, with the same request_id"),
     }
-}
-
-fn away(store: &str, message: String) -> Error {
-    Error::new(ErrorReason::StoreAway, message).with("store", store)
 }

@@ -1,5 +1,7 @@
 //! The connection to MySQL or MariaDB.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ pub struct MysqlConfig {
     pub acquire_timeout: Duration,
     /// Whether the connection is encrypted, and how far the server's certificate is checked.
     pub tls_mode: MysqlTls,
-    /// Certificates.
+    /// Certificates; authorities need a `tls_mode` that checks against them.
     pub tls: TlsConfig,
 }
 
@@ -90,10 +92,32 @@ impl MysqlConfig {
         ];
         for (name, path) in files {
             if let Some(path) = path {
-                parameter(name, &path.display().to_string());
+                parameter(name, &in_url(path));
             }
         }
         url.into()
+    }
+
+    fn validate_tls(&self, faults: &mut Faults) {
+        let url = self.url.expose();
+        // The driver takes the last of two, so those of the URL would be overruled without a word.
+        if url
+            .split_once('?')
+            .is_some_and(|(_, parameters)| parameters.contains("ssl"))
+        {
+            let right = "mysql.tls_mode and mysql.tls, and a URL without ssl-mode, ssl-ca, ssl-cert and ssl-key";
+            faults.add("url", "has parameters of TLS", right);
+        }
+        let verifies = matches!(self.tls_mode, MysqlTls::VerifyCa | MysqlTls::VerifyIdentity);
+        if self.tls.ca_path.is_some() && !verifies {
+            let right = "tls_mode: verify_identity or verify_ca";
+            faults.add(
+                "tls.ca_path",
+                "has no effect without a check of the server's certificate",
+                right,
+            );
+        }
+        faults.section("tls", &self.tls);
     }
 }
 
@@ -118,6 +142,56 @@ impl Validate for MysqlConfig {
         let (least, most) = (Duration::from_millis(100), Duration::from_secs(300));
         faults.check_range("acquire_timeout", self.acquire_timeout, least, most);
         faults.check_range("max_connections", self.max_connections, 1, 1_000);
-        faults.section("tls", &self.tls);
+        self.validate_tls(faults);
+    }
+}
+
+/// Writes a path as the value of a parameter: all but the plainest bytes by their numbers.
+fn in_url(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn a_path_of_any_name_reaches_the_driver() {
+        let path = "/etc/my certs/a&b=c+d%20.pem";
+        let config = MysqlConfig {
+            url: Secret::new("mysql://u:p@db/reprise"),
+            tls_mode: MysqlTls::VerifyCa,
+            tls: TlsConfig {
+                ca_path: Some(path.into()),
+                ..TlsConfig::default()
+            },
+            ..MysqlConfig::default()
+        };
+        let options = MySqlConnectOptions::from_str(config.url_with_tls().expose_secret()).expect("a URL");
+        assert!(format!("{options:?}").contains(&format!("{path:?}")), "{options:?}");
+    }
+
+    #[test]
+    fn what_would_be_overruled_or_have_no_effect_is_a_fault() {
+        let mut config = MysqlConfig {
+            url: Secret::new("mysql://u:p@db/reprise?ssl-mode=VERIFY_IDENTITY"),
+            ..MysqlConfig::default()
+        };
+        config.tls.ca_path = Some("/absent.pem".into());
+        let mut faults = Faults::default();
+        config.validate(&mut faults);
+        let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["url", "tls.ca_path"], "{faults}");
     }
 }

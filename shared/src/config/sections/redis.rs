@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use redis::IntoConnectionInfo;
+use redis::{ClientTlsConfig, IntoConnectionInfo, TlsCertificates};
 use serde::{Deserialize, Serialize};
 
-use super::TlsConfig;
+use super::{TlsConfig, TlsFileError};
 use crate::config::{Faults, Secret, Validate};
 use crate::redis::{InvalidKeyPrefix, KeyPrefix, Settings};
 
@@ -13,7 +13,8 @@ use crate::redis::{InvalidKeyPrefix, KeyPrefix, Settings};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RedisConfig {
-    /// `redis://user:password@host:6379/0`, or `rediss://` with TLS; required.
+    /// `redis://user:password@host:6379/0`, or `rediss://` with TLS; required. User and password are those of an ACL;
+    /// what is special in a URL is written by its number (`%40` for `@`).
     pub url: Secret,
     /// What all our keys begin with, followed by a colon.
     pub key_prefix: String,
@@ -27,6 +28,17 @@ pub struct RedisConfig {
     pub response_timeout: Duration,
     /// Certificates, for `rediss://`.
     pub tls: TlsConfig,
+}
+
+/// Settings of Redis that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisSettingsError {
+    /// The key prefix.
+    #[error("key_prefix")]
+    KeyPrefix(#[from] InvalidKeyPrefix),
+    /// A certificate or key.
+    #[error("certificates")]
+    Tls(#[from] TlsFileError),
 }
 
 impl Default for RedisConfig {
@@ -43,12 +55,22 @@ impl Default for RedisConfig {
 }
 
 impl RedisConfig {
-    /// Returns what [`Redis`](crate::redis::Redis) needs.
+    /// Returns what [`Redis`](crate::redis::Redis) needs; reads the certificates.
     ///
     /// # Errors
-    /// When the key prefix is not usable, which [`Validate`] finds too.
-    pub fn settings(&self) -> Result<Settings, InvalidKeyPrefix> {
+    /// When the key prefix or a certificate is not usable, which [`Validate`] finds too.
+    pub fn settings(&self) -> Result<Settings, RedisSettingsError> {
+        let tls = (self.tls != TlsConfig::default())
+            .then(|| self.tls.read())
+            .transpose()?;
         Ok(Settings {
+            certificates: tls.map(|files| TlsCertificates {
+                client_tls: files.own.map(|(client_cert, client_key)| ClientTlsConfig {
+                    client_cert,
+                    client_key,
+                }),
+                root_cert: files.ca,
+            }),
             prefix: KeyPrefix::new(&self.key_prefix)?,
             connect_timeout: self.connect_timeout,
             response_timeout: self.response_timeout,
