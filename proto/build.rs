@@ -5,10 +5,11 @@ use std::{env, error, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "reprise/control/v1/audit_service.proto",
     "reprise/control/v1/errors.proto",
     "reprise/control/v1/fleet_service.proto",
+    "reprise/control/v1/job_service.proto",
     "reprise/control/v1/offset_range_service.proto",
     "reprise/control/v1/whitelist_service.proto",
 ];

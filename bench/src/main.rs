@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use reprise_bench::{control, ingest, steps};
+use reprise_bench::{control, ingest, replay, steps};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,6 +16,8 @@ enum Command {
     Ingest(ingest::Arguments),
     /// The control plane: B6.
     Control(control::Arguments),
+    /// Replay: B4, B5.
+    Replay(replay::Arguments),
     /// One step of the live path over records in memory; what B10 runs under callgrind.
     #[command(hide = true)]
     Step(steps::Arguments),
@@ -28,6 +30,7 @@ async fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Ingest(arguments) => ingest::run(arguments).await,
         Command::Control(arguments) => control::run(arguments).await,
+        Command::Replay(arguments) => replay::run(arguments).await,
         Command::Step(arguments) => steps::run(&arguments).map(|()| true),
     };
     match done {

@@ -301,6 +301,7 @@ impl Bench {
             budget: Arc::clone(&self.budget),
             control: Arc::new(Nobody),
             clock: Clock::system(),
+            task: None,
         })?;
         black_box(measured(&mut || {
             let mut batches = Vec::new();

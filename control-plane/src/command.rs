@@ -48,12 +48,13 @@ pub fn migrate(flags: &Flags, demo_tables: bool) -> anyhow::Result<()> {
     if flags.check_config {
         return say_valid();
     }
+    let catalog = catalog::load(&config.0.catalog)?;
     telemetry::init(config.0.log.format, &config.0.log.filter)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
-    Ok(runtime.block_on(crate::migrate::run(&config.0, demo_tables))?)
+    Ok(runtime.block_on(crate::migrate::run(&config.0, &catalog, demo_tables))?)
 }
 
 fn say_valid() -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use reprise_shared::config::{Faults, HttpConfig, KafkaConfig, LogConfig, MysqlConfig, RedisConfig, Validate};
 use serde::{Deserialize, Serialize};
 
-use crate::{explain, offsets, whitelist};
+use crate::{explain, jobs, offsets, whitelist};
 
 pub use auth::{AuthConfig, CertificateRole, JwtConfig, Network, RateLimitConfig, Role};
 pub use grpc::GrpcConfig;
@@ -38,6 +38,8 @@ pub struct Config {
     pub offsets: offsets::Config,
     /// Limits of the whitelist.
     pub whitelist: whitelist::Config,
+    /// Limits of jobs.
+    pub jobs: jobs::Config,
     /// Health and metrics.
     pub http: HttpConfig,
     /// Logs.
@@ -66,6 +68,7 @@ impl Default for Config {
             explain: explain::Config::default(),
             offsets: offsets::Config::default(),
             whitelist: whitelist::Config::default(),
+            jobs: jobs::Config::default(),
             http: HttpConfig::default(),
             log: LogConfig::default(),
             grpc: GrpcConfig::default(),
@@ -102,6 +105,7 @@ impl Validate for Config {
         faults.section("explain", &self.explain);
         faults.section("offsets", &self.offsets);
         faults.section("whitelist", &self.whitelist);
+        faults.section("jobs", &self.jobs);
         faults.section("http", &self.http);
         faults.section("log", &self.log);
         faults.section("grpc", &self.grpc);

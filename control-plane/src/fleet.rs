@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use reprise_shared::catalog::{Catalog, LookupIndex};
 use reprise_shared::clock::Clock;
 use reprise_shared::heartbeat;
+use reprise_shared::ingest_state::deferred::{self, Owed};
 use reprise_shared::ingest_state::stops::{self, PartitionStop, TypeState};
 use reprise_shared::lookup_changes::Change;
 use reprise_shared::mysql::{AsDriverError, Database};
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 
 use crate::audit;
 
+/// At most so many owed intervals are looked at.
+pub const MOST_OWED: u32 = 10_000;
 /// At most so many stopped partitions are looked at.
 const MOST_STOPS: u32 = 10_000;
 
@@ -106,6 +109,18 @@ impl Fleet {
             .into_iter()
             .map(|state| (state.data_type.clone(), state))
             .collect())
+    }
+
+    /// Returns what is owed of each data type, by name; at most [`MOST_OWED`] intervals of all together.
+    ///
+    /// # Errors
+    /// When MySQL does not answer.
+    pub async fn owed(&self) -> Result<HashMap<String, Vec<Owed>>, Error> {
+        let mut by_type: HashMap<String, Vec<Owed>> = HashMap::new();
+        for owed in deferred::owed_of(self.database.pool(), None, MOST_OWED).await? {
+            by_type.entry(owed.interval.data_type.clone()).or_default().push(owed);
+        }
+        Ok(by_type)
     }
 
     /// Lists the partitions of one topic, or of all, that a worker has or that are stopped, by topic and number.

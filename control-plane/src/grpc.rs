@@ -6,6 +6,7 @@ pub mod error;
 pub mod explain;
 pub mod fields;
 pub mod fleet;
+pub mod job;
 pub mod offset_range;
 pub mod paging;
 pub mod whitelist;
@@ -13,6 +14,7 @@ pub mod whitelist;
 use axum::routing::any_service;
 use reprise_proto::v1::audit_service_server::AuditServiceServer;
 use reprise_proto::v1::fleet_service_server::FleetServiceServer;
+use reprise_proto::v1::job_service_server::JobServiceServer;
 use reprise_proto::v1::offset_range_service_server::OffsetRangeServiceServer;
 use reprise_proto::v1::whitelist_service_server::WhitelistServiceServer;
 use reprise_shared::telemetry::chain;
@@ -25,15 +27,17 @@ use self::error::{Error, ErrorReason};
 use crate::config::GrpcConfig;
 
 /// The services by their full names, as health and reflection tell them.
-pub const SERVICES: [&str; 4] = [
+pub const SERVICES: [&str; 5] = [
     "reprise.control.v1.AuditService",
     "reprise.control.v1.FleetService",
+    "reprise.control.v1.JobService",
     "reprise.control.v1.OffsetRangeService",
     "reprise.control.v1.WhitelistService",
 ];
 
 /// Methods that take whole lists, and so larger messages.
-pub const BULK_METHODS: [&str; 3] = [
+pub const BULK_METHODS: [&str; 4] = [
+    "/reprise.control.v1.JobService/PlanJob",
     "/reprise.control.v1.WhitelistService/AddWhitelistEntries",
     "/reprise.control.v1.WhitelistService/RemoveWhitelistEntries",
     "/reprise.control.v1.WhitelistService/ReplaceWhitelist",
@@ -62,6 +66,10 @@ pub struct Parts {
     pub kafka: crate::kafka::Kafka,
     /// What became of records.
     pub explainer: crate::explain::Explainer,
+    /// What is processed again.
+    pub jobs: crate::jobs::Jobs,
+    /// Who follows jobs.
+    pub watches: crate::jobs::watch::Watches,
 }
 
 /// Turns the failure of a store into an answer, after telling it in the log.
@@ -101,6 +109,8 @@ pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Res
     let fleet = fleet::Service::new(parts.fleet, parts.ingest, parts.changes.clone());
     let whitelist = whitelist::Service::new(parts.whitelist, parts.kafka, parts.changes.clone());
     let whitelist = |limit| WhitelistServiceServer::new(whitelist.clone()).max_decoding_message_size(limit);
+    let job = job::Service::new(parts.jobs, parts.watches, parts.changes.clone());
+    let job = |limit| JobServiceServer::new(job.clone()).max_decoding_message_size(limit);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(reprise_proto::FILE_DESCRIPTOR_SET)
@@ -116,6 +126,7 @@ pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Res
             ))
             .max_decoding_message_size(small),
         )
+        .add_service(job(small))
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(small))
         .add_service(AuditServiceServer::new(audit::Service(parts.pool)).max_decoding_message_size(small))
         .add_service(health_service(health))
@@ -124,7 +135,11 @@ pub fn routes(parts: Parts, limits: &GrpcConfig, health: &HealthReporter) -> Res
     // A route of its own wins over its service's.
     for method in BULK_METHODS {
         let router = std::mem::take(routes.axum_router_mut());
-        *routes.axum_router_mut() = router.route(method, any_service(whitelist(bulk)));
+        *routes.axum_router_mut() = if method.contains("JobService") {
+            router.route(method, any_service(job(bulk)))
+        } else {
+            router.route(method, any_service(whitelist(bulk)))
+        };
     }
     Ok(routes.prepare())
 }

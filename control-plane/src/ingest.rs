@@ -10,6 +10,7 @@ use prost::Message;
 use reprise_proto::v1::{DataType, PauseIngestResponse, ResumeIngestResponse};
 use reprise_shared::catalog::{self, Catalog};
 use reprise_shared::clock::Clock;
+use reprise_shared::ingest_state::deferred::{self, Owed};
 use reprise_shared::ingest_state::stops::{self, PartitionStop, PartitionStopReason, TypeState};
 use reprise_shared::ingest_state::topics;
 use reprise_shared::ledger::Interval;
@@ -88,8 +89,8 @@ pub enum From {
     AcceptMissing(Offset, Offset),
 }
 
-/// Makes the answer's data type of one and its state.
-pub type Shown = fn(&catalog::DataType, Option<TypeState>) -> DataType;
+/// Makes the answer's data type of one, its state, and what is owed of it.
+pub type Shown = fn(&catalog::DataType, Option<TypeState>, Vec<Owed>) -> DataType;
 
 /// Stops and resumes. Cheap to clone.
 #[derive(Clone)]
@@ -215,8 +216,9 @@ async fn pause(
         audit::record(connection, &event(asked, of_type(data_type), states)).await?;
         after.ok_or(sqlx::Error::RowNotFound)?
     };
+    let owed = deferred::owed_of(&mut *connection, Some(&data_type.name), fleet::MOST_OWED).await?;
     let answer = PauseIngestResponse {
-        data_type: Some(shown(data_type, Some(after))),
+        data_type: Some(shown(data_type, Some(after), owed)),
         already_stopped,
     };
     keep(connection, asked, answer).await
@@ -257,8 +259,9 @@ async fn resume_type(
         audit::record(connection, &event(asked, of_type(data_type), states)).await?;
         after
     };
+    let owed = deferred::owed_of(&mut *connection, Some(&data_type.name), fleet::MOST_OWED).await?;
     let answer = ResumeIngestResponse {
-        data_type: Some(shown(data_type, after)),
+        data_type: Some(shown(data_type, after, owed)),
     };
     keep(connection, asked, answer).await
 }

@@ -18,6 +18,8 @@ pub mod migrate;
 pub mod command;
 pub mod audit;
 pub mod ingest;
+pub mod planner;
+pub mod jobs;
 pub mod requests;
 pub mod whitelist;
 mod reload;

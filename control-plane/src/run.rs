@@ -1,5 +1,7 @@
 //! The control plane's whole life: put together, serve, stop in order.
 
+mod parts;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,6 @@ use std::time::Duration;
 use reprise_shared::catalog::Catalog;
 use reprise_shared::clock::Clock;
 use reprise_shared::health::{self, Latch, Readiness};
-use reprise_shared::heartbeat;
 use reprise_shared::mysql::{self, Database};
 use reprise_shared::redis::{self, Redis};
 use reprise_shared::supervise::{Failure, OnCancel, OnError, Supervisor};
@@ -23,6 +24,7 @@ use crate::fleet::Fleet;
 use crate::grpc::changes::Changes;
 use crate::guard::{self, Guard};
 use crate::ingest::Ingest;
+use crate::jobs::{self, Jobs};
 use crate::kafka::Kafka;
 use crate::offsets::{self, Offsets};
 use crate::serve::{self, Tls};
@@ -161,7 +163,7 @@ async fn work(
     let tls = Tls::load(&config.tls, config.reload_every, supervisor)?;
     let pool = database.pool().clone();
     let guard = Guard::new(config, database.clone(), redis.clone(), clock.clone(), supervisor)?;
-    let whitelist = whitelist_store(config, &database, &redis, &catalog, &clock);
+    let whitelist = parts::whitelist_store(config, &database, &redis, &catalog, &clock);
     let changes = Changes::new();
     let explained = explain::Parts {
         catalog: Arc::clone(&catalog),
@@ -173,7 +175,10 @@ async fn work(
         clock: clock.clone(),
     };
     let explainer = Explainer::new(explained, supervisor);
+    let jobs = parts::jobs(config, &catalog, &database, &redis, &kafka, &whitelist);
     let parts = grpc::Parts {
+        watches: jobs::watch::Watches::new(jobs.clone(), supervisor),
+        jobs: jobs.clone(),
         fleet: Fleet::new(Arc::clone(&catalog), database.clone(), redis.clone(), clock.clone()),
         ingest: Ingest::new(Arc::clone(&catalog), database.clone(), kafka.clone(), clock.clone()),
         whitelist: whitelist.clone(),
@@ -208,7 +213,7 @@ async fn work(
     let service = guard::around(routes, guard);
     let life = async {
         latches.serving.ready();
-        let served = serve_until(&database, whitelist, &latches.schema, health, supervisor).await;
+        let served = serve_until(&database, (whitelist, jobs), &latches.schema, health, supervisor).await;
         set_health(health, ServingStatus::NotServing).await;
         latches.serving.unready("shutting down");
         if served.is_ok() {
@@ -225,28 +230,11 @@ async fn work(
     served
 }
 
-fn whitelist_store(
-    config: &Config,
-    database: &Database,
-    redis: &Redis,
-    catalog: &Catalog,
-    clock: &Clock,
-) -> whitelist::Store {
-    let names = catalog.data_types.iter().map(|data_type| data_type.name.clone());
-    whitelist::Store::new(whitelist::Parts {
-        database: database.clone(),
-        redis: redis.clone(),
-        type_names: names.collect(),
-        config: config.whitelist.clone(),
-        heartbeat_interval: heartbeat::Store::DEFAULT_INTERVAL,
-        clock: clock.clone(),
-    })
-}
-
-/// Waits for a schema that fits, is healthy from then on, keeps Redis at what MySQL holds, and waits for shutdown.
+/// Waits for a schema that fits, is healthy from then on, keeps Redis at what MySQL holds, looks after jobs, and waits
+/// for shutdown.
 async fn serve_until(
     database: &Database,
-    whitelist: whitelist::Store,
+    (whitelist, jobs): (whitelist::Store, Jobs),
     schema: &Latch,
     health: &HealthReporter,
     supervisor: &Supervisor,
@@ -277,6 +265,11 @@ async fn serve_until(
     let reconciler = whitelist::Reconciler::new(whitelist).run(shutdown.clone());
     supervisor.spawn("whitelist reconciler", OnError::ShutDown, OnCancel::Abort, async move {
         reconciler.await;
+        Ok::<_, io::Error>(())
+    });
+    let keeper = jobs::keeper::Keeper::new(jobs).run(shutdown.clone());
+    supervisor.spawn("job keeper", OnError::ShutDown, OnCancel::Abort, async move {
+        keeper.await;
         Ok::<_, io::Error>(())
     });
     // Ready last: who waits for readiness may ask for health next.

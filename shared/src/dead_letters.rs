@@ -5,11 +5,13 @@
 //! of its rows are faulty. Letters are written on the connection, and inside the transaction, of the batch that they
 //! belong to.
 
+mod covered;
 mod headers;
 mod insert;
 mod read;
 mod resolve;
 
+pub use covered::{close_processed, open_offsets};
 pub use headers::headers_json;
 pub use insert::{NewLetter, RecordBytes, insert};
 pub use read::{Count, Origin, StoredLetter, StoredRecord, count, get, get_record, of_record};

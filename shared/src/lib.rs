@@ -21,6 +21,8 @@ pub mod heartbeat;
 pub mod dead_letters;
 pub mod ingest_state;
 pub mod leases;
+pub mod jobs;
+pub mod isolated;
 pub mod lookup_changes;
 
 pub mod mysql;

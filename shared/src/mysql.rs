@@ -7,6 +7,7 @@ pub mod errors;
 mod identity;
 mod migrations;
 mod session;
+pub mod times;
 mod transaction;
 
 pub use identity::{ServerChange, ServerIdentity, note_server, server_identity};

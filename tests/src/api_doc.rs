@@ -104,6 +104,18 @@ pub async fn run(command: &str, variables: &BTreeMap<&str, String>, tools: &Path
     })
 }
 
+/// Keeps what later commands of the document name: the token of a plan as `$PLAN`, the id of a job as `$JOB`.
+pub fn keep(printed: &Printed, variables: &mut BTreeMap<&'static str, String>) {
+    let Ok(value) = serde_json::from_str::<Value>(&printed.text) else {
+        return;
+    };
+    for (name, kept) in [("PLAN", &value["planToken"]), ("JOB", &value["job"]["jobId"])] {
+        if let Some(kept) = kept.as_str() {
+            variables.insert(name, kept.to_owned());
+        }
+    }
+}
+
 /// Compares what a command printed with what the document says.
 ///
 /// # Errors
@@ -195,14 +207,17 @@ pub fn with_outputs(document: &str, outputs: &[String]) -> String {
 
 /// Replaces what changes from run to run: times, and the values of fields that are named here.
 pub fn masked(text: &str) -> String {
-    const FIELDS: [&str; 13] = [
+    const FIELDS: [&str; 16] = [
         "age",
         "catalogHash",
         "change_id",
         "etag",
         "eventId",
         "host",
+        "jobId",
+        "job_id",
         "nextPageToken",
+        "planToken",
         "processId",
         "workerId",
         "deadLetterId",

@@ -1,6 +1,7 @@
 //! A fleet of real worker processes on real servers, on a topic, a database and a key prefix of its own.
 
 mod checks;
+mod jobs;
 mod kafka;
 mod letters;
 mod load;
@@ -9,6 +10,7 @@ mod oracle;
 mod raw;
 mod trial;
 
+pub use jobs::{Asked, sum_of};
 pub use kafka::Stop;
 
 use std::collections::BTreeMap;
@@ -98,6 +100,8 @@ pub struct Fleet {
     pub redis: Redis,
     /// Its workers, running or not.
     pub workers: Vec<Service>,
+    /// What they are called, in the same order.
+    names: Vec<String>,
     options: Options,
     folder: TempDir,
 }
@@ -138,6 +142,7 @@ impl Fleet {
             pool,
             redis,
             workers: Vec::new(),
+            names: Vec::new(),
             options,
             folder,
         };
@@ -232,9 +237,19 @@ impl Fleet {
             .context("empty Redis")
     }
 
-    /// Starts a worker and returns its place in `workers`; it need not be ready yet.
+    /// Starts an ingest worker and returns its place in `workers`; it need not be ready yet.
     pub fn start_worker(&mut self) -> Result<usize> {
+        self.start_one("ingest")
+    }
+
+    /// Starts a replay worker and returns its place in `workers`; it need not be ready yet.
+    pub fn start_replay_worker(&mut self) -> Result<usize> {
+        self.start_one("replay")
+    }
+
+    fn start_one(&mut self, role: &str) -> Result<usize> {
         let number = self.workers.len();
+        let name = format!("{role}-{number}");
         let [port] = ports::free::<1>()?;
         let isolation = &self.isolation;
         let mut settings: BTreeMap<String, String> = [
@@ -245,6 +260,7 @@ impl Fleet {
             ("redis.key_prefix", isolation.key_prefix()),
             ("http.listen", format!("127.0.0.1:{port}")),
             ("ingest.group", isolation.group()),
+            ("role", role.to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
@@ -263,7 +279,7 @@ impl Fleet {
             .filter(|(key, _)| !key.contains('.'))
             .flat_map(|(key, value)| ["--set".into(), format!("{key}={value}").into()]);
         let mut worker = Service::new(Spec {
-            name: format!("ingest-{number}"),
+            name: name.clone(),
             binary: binary("reprise-worker")?,
             arguments: arguments.collect(),
             environment: environment.collect(),
@@ -273,6 +289,7 @@ impl Fleet {
         });
         worker.start()?;
         self.workers.push(worker);
+        self.names.push(name);
         Ok(number)
     }
 
@@ -288,9 +305,22 @@ impl Fleet {
         Ok(())
     }
 
+    /// Starts replay workers and waits until each is ready. Returns the place of the first.
+    pub async fn start_replay_workers(&mut self, count: usize) -> Result<usize> {
+        let first = self.workers.len();
+        for _ in 0..count {
+            let number = self.start_replay_worker()?;
+            self.workers[number]
+                .ready(PATIENCE)
+                .await
+                .with_context(|| self.log_of(number))?;
+        }
+        Ok(first)
+    }
+
     /// Returns a worker's whole log, over all its starts.
     pub fn whole_log(&self, number: usize) -> String {
-        std::fs::read_to_string(self.logs().join(format!("ingest-{number}.log"))).unwrap_or_default()
+        std::fs::read_to_string(self.logs().join(format!("{}.log", self.names[number]))).unwrap_or_default()
     }
 
     /// Returns the end of a worker's log, for messages.
@@ -300,7 +330,7 @@ impl Fleet {
         let from = (from..text.len())
             .find(|place| text.is_char_boundary(*place))
             .unwrap_or(0);
-        format!("log of ingest-{number}:\n{}", &text[from..])
+        format!("log of {}:\n{}", self.names[number], &text[from..])
     }
 
     fn all_logs(&self) -> String {
@@ -392,7 +422,8 @@ impl Fleet {
                 let code = self.workers[number].wait(crate::cluster::STOP_LIMIT).await?;
                 ensure!(
                     code == Some(0),
-                    "ingest-{number} ended with {code:?}\n{}",
+                    "{} ended with {code:?}\n{}",
+                    self.names[number],
                     self.log_of(number)
                 );
             }

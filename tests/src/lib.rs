@@ -1,6 +1,6 @@
 //! The sandbox: real Kafka, MySQL and Redis, reprise's own binaries on top, and what tests need to use them.
 //!
-//! Reading order: [`wait`], then [`servers`] (real servers), [`cluster`] (reprise's own processes), [`control`] (a control plane and its callers), [`env`](mod@env)
+//! Reading order: [`wait`], then [`servers`] (real servers), [`cluster`] (reprise's own processes), [`control`] and [`jobs`] (a control plane and its callers), [`env`](mod@env)
 //! (what a test stands on), [`feed`] (what upstream sends), [`oracle`] (what the tables must hold) and [`sandbox`] (the
 //! program behind `./dev`).
 
@@ -11,6 +11,7 @@ pub mod env;
 pub mod feed;
 pub mod fleet;
 pub mod grpcurl;
+pub mod jobs;
 pub mod oracle;
 pub mod privileges;
 pub mod sandbox;

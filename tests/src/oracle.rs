@@ -108,6 +108,13 @@ impl Oracle {
             .retain(|record| ends.get(&record.partition).is_some_and(|end| record.offset < *end));
     }
 
+    /// Leaves out the records that are not meant.
+    pub fn retain(&mut self, mut keep: impl FnMut(&TopicRecord<'_>) -> bool) {
+        let kept: Vec<bool> = self.records().map(|record| keep(&record)).collect();
+        let mut kept = kept.into_iter();
+        self.records.retain(|_| kept.next().unwrap_or(false));
+    }
+
     /// Folds all records.
     pub fn fold(&self, rules: &Rules<'_>) -> Folded {
         let mut fold = Fold::new(rules);

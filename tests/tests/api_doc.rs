@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use reprise_tests::api_doc::{Example, compare, examples, masked, run, with_outputs};
+use reprise_tests::api_doc::{Example, compare, examples, keep, masked, run, with_outputs};
 use reprise_tests::control::{ControlPlane, Issuer};
 use reprise_tests::feed::{BadClass, BadShare, FeedConfig};
 use reprise_tests::fleet::{Fleet, Options, PATIENCE};
@@ -92,12 +92,13 @@ async fn world() -> Result<(Fleet, ControlPlane, BTreeMap<&'static str, String>,
 async fn every_command_prints_what_the_document_says() -> Result<()> {
     let grpcurl = grpcurl::ensure().await?;
     let tools = grpcurl.parent().context("grpcurl lies in no folder")?;
-    let (mut fleet, server, variables, _keys) = world().await?;
+    let (mut fleet, server, mut variables, _keys) = world().await?;
     let document = std::fs::read_to_string(DOCUMENT)?;
     let (mut outputs, mut wrong) = (Vec::new(), Vec::new());
     for example in examples(&document)? {
         let command = example.command.replace(TOPIC, &fleet.topic);
         let mut printed = run(&command, &variables, tools).await?;
+        keep(&printed, &mut variables);
         printed.text = printed.text.replace(&fleet.topic, TOPIC);
         if let Err(error) = compare(&example, &printed) {
             wrong.push(format!("{error:#}"));

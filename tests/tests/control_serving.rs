@@ -337,10 +337,17 @@ async fn a_call_that_never_ends_does_not_keep_the_server_from_ending() -> Result
     Ok(())
 }
 
-/// Tells whether the client gave a call up before it reached the connection, which is what hyper's `Canceled` means.
+/// Tells whether a call did not reach the server: the client gave it up before it reached the connection, which is what
+/// hyper's `Canceled` means, or it met the server's goodbye on its way. A goodbye without an error fails the calls that
+/// the server has not begun, and no others (RFC 9113, section 6.8).
 fn was_never_sent(status: &Status) -> bool {
+    const GOODBYE: &str = "connection error received: not a result of an error";
     let mut causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    status.code() == Code::Cancelled && causes.any(|cause| cause.to_string() == "connection closed")
+    causes.any(|cause| match status.code() {
+        Code::Cancelled => cause.to_string() == "connection closed",
+        Code::Internal => cause.to_string() == GOODBYE,
+        _ => false,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use sqlx::AssertSqlSafe;
 mod support;
 use support::{Client, allow, ask, ask_one, control, of_id, send, whitelist};
 
-use RecordOutcome::{Filtered, Missing, Pending, Stale, Superseded, Written};
+use RecordOutcome::{Expired, Filtered, Missing, Pending, Stale, Superseded, Written};
 
 /// Asks for one record and checks its outcome and words of its explanation.
 async fn expect(
@@ -107,7 +107,8 @@ async fn what_was_never_read_given_up_or_forgotten_is_told_apart() -> Result<()>
     expect(&client, &fleet, (0, 0), &[Pending], never).await?;
     expect(&client, &fleet, (0, 1), &[Written], "holds its row").await?;
     expect(&client, &fleet, (0, 2), &[Pending], "the ledger has a hole here").await?;
-    expect(&client, &fleet, (1, 1), &[Written], "holds its row").await?;
+    let known = "lies in what the ledger has on record";
+    expect(&client, &fleet, (1, 1), &[Expired], known).await?;
     let lost = "accepted the positions around 4 as missing";
     expect(&client, &fleet, (1, 4), &[Pending], lost).await?;
     expect(&client, &fleet, (1, 5), &[Written], "holds its row").await?;

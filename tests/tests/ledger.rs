@@ -10,7 +10,7 @@ use reprise_shared::catalog::TypeIndex;
 use reprise_shared::heartbeat::{Heartbeat, Role, Store, Whitelist};
 use reprise_shared::ledger::{
     ChunkTally, Coverage, CoverageKind, Identity, Interval, Keys, Limits, Marker, Millis, PartitionLedger, PurgeStep,
-    Purger, Reader, RunId, TypeTally, Update, Writer, holes, union,
+    Purger, Reader, RunId, Source, TypeTally, Update, Writer, holes, union,
 };
 use reprise_shared::position::{Offset, Partition, TopicId, TopicName, TopicPartition};
 use reprise_shared::redis::Redis;
@@ -55,6 +55,7 @@ impl Bench {
             partition: self.partition.clone(),
             topic_id: TopicId::new(topic_id),
             run: RunId::new(name),
+            source: Source::Live,
         };
         let names = ["fund_basic", "fund_valuation", "fund_risk"].map(str::to_owned);
         PartitionLedger::new(identity, names.into(), Limits::default())

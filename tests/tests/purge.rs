@@ -10,7 +10,7 @@ use reprise_shared::clock::Clock;
 use reprise_shared::ingest_state::topics;
 use reprise_shared::ledger::{
     ChunkTally, Coverage, CoverageKind, Identity, Interval, Limits, Marker, Millis, PartitionLedger, Reader, RunId,
-    TypeTally, Writer,
+    Source, TypeTally, Writer,
 };
 use reprise_shared::mysql::{self, Database};
 use reprise_shared::position::{Offset, Partition, TopicId, TopicName, TopicPartition};
@@ -35,6 +35,7 @@ async fn processed(fleet: &Fleet, data_type: &str, partition: &TopicPartition, w
         partition: partition.clone(),
         topic_id: TopicId::new(TOPIC_ID),
         run: RunId::new(format!("run-{within:?}")),
+        source: Source::Live,
     };
     let mut ledger = PartitionLedger::new(identity, [data_type.to_owned()].into(), Limits::default());
     let tally = TypeTally {

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
+    /// What this worker does.
+    pub role: Role,
     /// The catalog file.
     pub catalog: PathBuf,
     /// Kafka.
@@ -23,8 +25,11 @@ pub struct Config {
     pub http: HttpConfig,
     /// Logs.
     pub log: LogConfig,
-    /// What an ingest worker does.
+    /// What an ingest worker does. A replay worker takes the limits of records from here, and the group whose lag it
+    /// looks at.
     pub ingest: IngestConfig,
+    /// What a replay worker does.
+    pub replay: crate::replay::Config,
     /// How rows are written.
     pub lanes: crate::lanes::Config,
 }
@@ -32,6 +37,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            role: Role::default(),
             catalog: PathBuf::from("config/catalog.yaml"),
             kafka: KafkaConfig::default(),
             mysql: MysqlConfig::default(),
@@ -39,9 +45,21 @@ impl Default for Config {
             http: HttpConfig::default(),
             log: LogConfig::default(),
             ingest: IngestConfig::default(),
+            replay: crate::replay::Config::default(),
             lanes: crate::lanes::Config::default(),
         }
     }
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It reads live traffic.
+    #[default]
+    Ingest,
+    /// It runs the tasks of jobs.
+    Replay,
 }
 
 /// Where a topic that was never read before is read from.
@@ -172,6 +190,7 @@ impl Validate for Config {
         faults.section("http", &self.http);
         faults.section("log", &self.log);
         faults.section("ingest", &self.ingest);
+        faults.section("replay", &self.replay);
     }
 }
 

@@ -14,8 +14,8 @@ use reprise_shared::clock::Clock;
 use reprise_shared::decode::{Drafts, Limits, Plans, RecordSource};
 use reprise_shared::enrich::{Front, Lookups, Value};
 use reprise_shared::fault::{Fault, FaultClass};
-use reprise_shared::filter::{Verdict, judge};
-use reprise_shared::position::{RowNumber, TopicName};
+use reprise_shared::filter::Verdict;
+use reprise_shared::position::{Offset, RowNumber, TopicName};
 use reprise_shared::row::Row;
 use reprise_shared::telemetry::chain;
 use smallvec::SmallVec;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::chunk::{Chunk, Record, RecordIndex};
+use crate::judge::{Admission, Judge};
 use crate::lanes::Lanes;
 use crate::metrics;
 use crate::outcome::Outcome;
@@ -35,11 +36,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// What a decode thread is connected to.
 #[derive(Clone)]
-pub struct Stage {
+pub struct Stage<J = Types> {
     /// The compiled catalog.
     pub plans: Arc<Plans>,
-    /// The state of all types.
-    pub types: Types,
+    /// Who decides over records.
+    pub judge: J,
     /// Lookups.
     pub lookups: Lookups,
     /// Where rows and letters go.
@@ -94,7 +95,7 @@ struct Scratch {
     rows: Vec<Row>,
 }
 
-impl Stage {
+impl<J: Judge> Stage<J> {
     /// Decodes chunks until the source is gone, or until shutdown while it waits.
     pub fn run(self, chunks: &Receiver<Arc<Chunk>>) {
         let mut scratch = Scratch::default();
@@ -112,6 +113,25 @@ impl Stage {
             chunk.decoded();
             self.lanes.push(pieces);
         }
+    }
+
+    /// Returns the offsets of a chunk's records that pass the judge, and counts all of its records. A record whose id
+    /// cannot be read does not pass.
+    pub(crate) fn passing(&self, chunk: &Chunk, outcome: &mut Outcome) -> Vec<Offset> {
+        let mut passing = Vec::new();
+        for (index, record) in chunk.records() {
+            let data_type = match self.admit(chunk, index, record, outcome) {
+                Ok(None) => continue,
+                Ok(Some(admitted)) => {
+                    passing.push(record.offset);
+                    Some(admitted.data_type)
+                }
+                Err(refused) => refused.data_type,
+            };
+            let tally = outcome.saw(data_type, record.offset, record.timestamp);
+            tally.records.processed += 1;
+        }
+        passing
     }
 
     fn wait_for_room(&self) -> Option<()> {
@@ -160,6 +180,13 @@ impl Stage {
                 .filtered += 1;
             return Ok(None);
         }
+        if record.data_type.is_none()
+            && record.payload_size > self.limits.max_payload
+            && self.judge.admission(None) == Admission::Skip
+        {
+            outcome.saw(None, record.offset, record.timestamp).records.skipped += 1;
+            return Ok(None);
+        }
         if record.payload_size > self.limits.max_payload {
             let (size, limit) = (record.payload_size, self.limits.max_payload);
             let message = format!("the payload has {size} bytes; expected at most {limit}");
@@ -171,20 +198,25 @@ impl Stage {
         let payload = record.payload.unwrap_or_default();
         let in_key = record
             .data_type
-            .is_some_and(|data_type| self.types.trusts_key(data_type));
+            .is_some_and(|data_type| self.judge.trusts_key(data_type));
         let Some((data_type, id)) = self.identify(chunk, &record, payload, in_key)? else {
             outcome.saw(None, record.offset, record.timestamp).records.skipped += 1;
             return Ok(None);
         };
-        if self.types.is_stopped(data_type) {
-            outcome
-                .saw(Some(data_type), record.offset, record.timestamp)
-                .records
-                .deferred += 1;
+        let admission = self.judge.admission(Some(data_type));
+        if admission != Admission::Take {
+            let records = &mut outcome.saw(Some(data_type), record.offset, record.timestamp).records;
+            match admission {
+                Admission::Defer => records.deferred += 1,
+                Admission::Count => records.processed += 1,
+                Admission::Take | Admission::Skip => records.skipped += 1,
+            }
             return Ok(None);
         }
-        // A trusted key was judged at the source.
-        if !in_key && judge(&chunk.whitelist, data_type, id.as_bytes()) == Verdict::Filtered {
+        // A trusted key was judged at the source, and so was the time of a record whose headers tell its type.
+        let in_time = || self.judge.judge_time(record.timestamp);
+        let by_id = || self.judge.judge(&chunk.whitelist, data_type, id.as_bytes());
+        if !in_key && (in_time() == Verdict::Filtered || by_id() == Verdict::Filtered) {
             outcome
                 .saw(Some(data_type), record.offset, record.timestamp)
                 .records
@@ -225,22 +257,30 @@ impl Stage {
             }
             None => {
                 let found = match self.plans.matcher(topic) {
-                    Some(matcher) => matcher
-                        .find(payload, &self.limits)
-                        .map_err(|fault| Refused::new(None, fault))?,
+                    Some(matcher) => match matcher.find(payload, &self.limits) {
+                        Ok(found) => found,
+                        Err(_) if self.judge.admission(None) == Admission::Skip => return Ok(None),
+                        Err(fault) => return Err(Refused::new(None, fault)),
+                    },
                     None => None,
                 };
                 let Some(matched) = found else {
                     return self.unmatched(topic);
                 };
-                let id = matched.id.map_err(|fault| Refused::new(Some(matched.index), fault))?;
-                Ok(Some((matched.index, id)))
+                match matched.id {
+                    Ok(id) => Ok(Some((matched.index, id))),
+                    Err(_) if self.judge.admission(Some(matched.index)) == Admission::Skip => Ok(None),
+                    Err(fault) => Err(Refused::new(Some(matched.index), fault)),
+                }
             }
         }
     }
 
     /// Decides over a record that matches no type: skip it (`None`) or refuse it.
     fn unmatched<T>(&self, topic: &TopicName) -> Result<Option<T>, Refused> {
+        if self.judge.admission(None) == Admission::Skip {
+            return Ok(None);
+        }
         let declared = self
             .plans
             .catalog()
@@ -416,7 +456,7 @@ impl Stage {
         // A missing key says nothing of the other keys.
         let has_key = record.key.is_some_and(|key| !key.is_empty());
         if let (FaultClass::KeyMismatch, Some(data_type), true) = (fault.class, data_type, has_key) {
-            self.types.key_disagrees(data_type);
+            self.judge.key_disagrees(data_type);
         }
         self.count_letter(data_type, fault.class);
         let row = RowNumber::RECORD;

@@ -1,145 +1,24 @@
 //! An ingest worker, put together.
 //!
-//! [`run`] is the whole life: wait for what it depends on, start the parts from the database end to the source, work,
-//! and stop from the source to the database end.
+//! `work` starts the parts from the database end to the source, and stops them from the source to the database end.
 
 mod parts;
-mod ready;
 mod server_watch;
 mod stop;
 mod watch;
 
-use std::io;
-use std::sync::Arc;
+use reprise_shared::health::Latch;
 
-use rdkafka::error::KafkaError;
-use reprise_shared::catalog::{self, Catalog};
-use reprise_shared::clock::Clock;
-use reprise_shared::decode::PlanError;
-use reprise_shared::health::{self, Latch, Readiness};
-use reprise_shared::mysql;
-use reprise_shared::supervise::{Failure, OnCancel, OnError, Supervisor};
-use reprise_shared::telemetry::Metrics;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use crate::ready;
+use crate::run::{Error, Life};
 
-use crate::config::Config;
-
-/// Why an ingest worker ended, or refused to start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A target table does not fit the catalog.
-    #[error("target tables do not fit the catalog")]
-    Tables(#[source] catalog::tables::Error),
-    /// The schema is older than this binary.
-    #[error("the database schema does not fit this binary")]
-    Schema(#[source] mysql::MigrationError),
-    /// The catalog cannot be compiled.
-    #[error("the catalog cannot be compiled")]
-    Plan(#[source] PlanError),
-    /// A URL or setting cannot be used.
-    #[error("{what} cannot be used")]
-    Setting {
-        /// Which one.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The Kafka client refuses its settings.
-    #[error("the kafka client refuses its settings")]
-    Kafka(#[source] KafkaError),
-    /// The system refused a thread.
-    #[error("start a thread")]
-    Thread(#[source] io::Error),
-    /// The poll thread failed.
-    #[error("the poll thread failed")]
-    Reader(#[source] crate::thread::Error<crate::source::reader::Error>),
-    /// A decode thread failed; the panic is in the log.
-    #[error("a decode thread panicked")]
-    Decode,
-    /// A critical part failed while running.
-    #[error("a part of the worker failed")]
-    Part(#[source] Arc<Failure>),
-    /// The orderly shutdown took too long; what was in flight is done again by the next owner.
-    #[error("shutdown took longer than {limit:?}: {left:?} did not end")]
-    Shutdown {
-        /// The limit.
-        limit: std::time::Duration,
-        /// What still ran.
-        left: Vec<Arc<str>>,
-    },
-}
-
-/// Runs an ingest worker until `shutdown` or until it cannot go on. `listener` serves health and metrics from the
-/// first moment on.
-///
-/// Not cancel-safe: dropping it leaves threads behind. Cancel `shutdown` and wait.
-pub async fn run(
-    config: Config,
-    catalog: Arc<Catalog>,
-    listener: TcpListener,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    let metrics = Metrics::install();
-    let clock = Clock::system();
-    let readiness = Readiness::new();
-    // From before the first answer: without it the process is ready while its parts have not spoken yet.
-    let start = readiness.latch("start");
-    let supervisor = Supervisor::new(shutdown.clone());
-    // Health is served to the very end: a process that drains is alive and not ready.
-    let last = CancellationToken::new();
-    let endpoints = health::Endpoints {
-        readiness: readiness.clone(),
-        liveness: Box::new(|| Ok(())),
-        render_metrics: Box::new({
-            let metrics = metrics.clone();
-            move || metrics.render()
-        }),
-        extra_routes: axum::Router::new(),
-    };
-    supervisor.spawn(
-        "health",
-        OnError::ShutDown,
-        OnCancel::Wait,
-        health::serve(listener, endpoints, last.clone()),
-    );
-    let upkeep = last.clone();
-    supervisor.spawn("metrics upkeep", OnError::Log, OnCancel::Abort, async move {
-        metrics.run(upkeep).await;
-        Ok::<_, io::Error>(())
-    });
-
-    let worked = work(&config, catalog, clock, readiness, start, &supervisor, &shutdown).await;
-    last.cancel();
-    let left = supervisor.stop(stop::LAST_TASKS).await;
-    if let Some(failure) = supervisor.failure() {
-        return Err(Error::Part(failure));
-    }
-    worked?;
-    if !left.is_empty() {
-        return Err(Error::Shutdown {
-            limit: config.ingest.shutdown,
-            left,
-        });
-    }
-    tracing::info!("worker ended in order");
-    Ok(())
-}
-
-async fn work(
-    config: &Config,
-    catalog: Arc<Catalog>,
-    clock: Clock,
-    readiness: Readiness,
-    start: Latch,
-    supervisor: &Supervisor,
-    shutdown: &CancellationToken,
-) -> Result<(), Error> {
-    let Some(ready) = ready::wait(config, &catalog, &clock, &readiness, supervisor, shutdown).await? else {
+/// Reads live traffic until shutdown.
+pub(crate) async fn work(life: Life<'_>, start: Latch) -> Result<(), Error> {
+    let Some(ready) = ready::wait(&life).await? else {
         return Ok(());
     };
-    let parts = parts::start(config, catalog, clock, readiness, supervisor, ready)?;
+    let (config, shutdown) = (life.config, life.shutdown);
+    let parts = parts::start(config, life.catalog, life.clock, life.readiness, life.supervisor, ready)?;
     start.ready();
     shutdown.cancelled().await;
     stop::in_order(parts, config.ingest.shutdown).await

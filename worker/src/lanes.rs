@@ -27,11 +27,14 @@ use crate::budget::Budget;
 use crate::piece::{Letter, Piece};
 pub use crate::sink::control::{StopReason, TypeControl};
 use crate::sink::shared::{self, Shared};
+use crate::sink::task::Task;
 use crate::sink::writer::Writer;
 
 /// Not random: the same key must find the same lane in every run of a test, and nobody outside chooses keys freely
 /// enough to gain from knowing it, as a lane is only a queue.
 const SEED: u64 = 0x5EED_1A4E;
+/// More lanes a table than this make no sense.
+const MOST_LANES: usize = 64;
 
 /// The bounds of lanes.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -86,6 +89,8 @@ pub struct Setup {
     pub control: Arc<dyn TypeControl>,
     /// The clock.
     pub clock: Clock,
+    /// The task that is written for: then there are lanes for its type alone, as many as it has.
+    pub task: Option<Task>,
 }
 
 /// The handle: pushes pieces, closes. Cheap to clone.
@@ -117,6 +122,7 @@ impl Lanes {
             budget,
             control,
             clock,
+            task,
         } = setup;
         let session = Session {
             lock_wait_timeout: config.lock_wait_timeout,
@@ -124,23 +130,28 @@ impl Lanes {
             statement_cache: 256,
         };
         let connector = Connector::new(&url, session)?;
-        let per_table = config.per_table.clamp(1, 64);
-        let tables = Tables::of(&catalog);
-        let shared = Arc::new(Shared::new(
+        let per_table = task.as_ref().map_or(config.per_table, |task| usize::from(task.lanes));
+        let per_table = per_table.clamp(1, MOST_LANES);
+        let tables = Tables::of(&catalog, task.as_ref().map(|task| task.data_type));
+        let mut shared = Shared::new(
             catalog,
             config.writer.clone(),
             connector,
             database,
             control,
             clock.clone(),
-        ));
+        );
+        if let Some(task) = task {
+            shared = shared.for_task(task);
+        }
+        let shared = Arc::new(shared);
         let mut queues = Vec::new();
         let mut lanes = Vec::new();
         for (name, slots) in tables.names.iter().zip(&tables.slots) {
-            for number in 0..per_table {
+            for number in (0_u8..).take(per_table) {
                 let queue = Arc::new(Queue::new(&shared, slots));
                 queues.push(queue.clone());
-                let writer = Writer::new(shared.clone(), format!("{name}/{number}"));
+                let writer = Writer::new(shared.clone(), format!("{name}/{number}"), number);
                 lanes.push(Lane::new(shared.clone(), queue, writer, budget.clone(), &config));
             }
         }
@@ -226,7 +237,8 @@ struct Tables {
 }
 
 impl Tables {
-    fn of(catalog: &Catalog) -> Self {
+    /// `only`: the one type that there are lanes for. The places of the other types are never asked for then.
+    fn of(catalog: &Catalog, only: Option<TypeIndex>) -> Self {
         let mut tables = Self {
             names: Vec::new(),
             slots: Vec::new(),
@@ -234,6 +246,10 @@ impl Tables {
             topics: HashMap::new(),
         };
         for (index, data_type) in catalog.data_types.iter().enumerate() {
+            if only.is_some_and(|only| only != TypeIndex(index)) {
+                tables.types.push((0, 0));
+                continue;
+            }
             let table = tables
                 .names
                 .iter()

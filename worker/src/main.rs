@@ -8,7 +8,6 @@ use clap::Parser;
 use reprise_shared::config::{self, Flags, Sources};
 use reprise_shared::{catalog, signals, telemetry};
 use reprise_worker::config::Config;
-use reprise_worker::ingest;
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -54,6 +53,6 @@ fn run(command: &Command) -> anyhow::Result<()> {
         let bound = TcpListener::bind(listen).await;
         let listener = bound.with_context(|| format!("listen on {listen}"))?;
         tracing::info!(http.address = %listener.local_addr()?, catalog.hash = catalog.hash, "worker starts");
-        Ok(ingest::run(config, catalog, listener, signals::shutdown()?).await?)
+        Ok(reprise_worker::run::run(config, catalog, listener, signals::shutdown()?).await?)
     })
 }

@@ -122,3 +122,25 @@ pub(crate) fn stalled(topic: &str, partition: u16) {
     counter!("reprise_partition_stalls_total", "topic" => topic.to_owned(), "partition" => partition.to_string())
         .increment(1);
 }
+
+/// Shows what decides about the speed of replays.
+pub(crate) fn live_first(live_lag: Option<u64>, latency: Duration, held: bool) {
+    gauge!("reprise_replay_live_lag_records").set(live_lag.map_or(-1.0, |lag| lag as f64));
+    gauge!("reprise_replay_database_latency_seconds").set(latency.as_secs_f64());
+    gauge!("reprise_replay_held").set(if held { 1.0 } else { 0.0 });
+}
+
+/// Counts tasks by how their run ended.
+pub(crate) fn task_ended(outcome: &'static str) {
+    counter!("reprise_replay_tasks_total", "outcome" => outcome).increment(1);
+}
+
+/// Shows how many tasks run here.
+pub(crate) fn tasks_running(count: usize) {
+    gauge!("reprise_replay_tasks_running").set(count as f64);
+}
+
+/// Counts records that tasks read.
+pub(crate) fn task_read(data_type: &str, records: u64) {
+    counter!("reprise_replay_records_read_total", "data_type" => data_type.to_owned()).increment(records);
+}

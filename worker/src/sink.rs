@@ -5,15 +5,21 @@
 
 pub mod batch;
 pub mod breaker;
+pub mod clean;
 pub mod shared;
 pub mod statement;
 mod stale;
+mod stored;
+pub mod task;
 pub mod writer;
 
 mod attempt;
+mod compare;
 mod connection;
+mod exact;
 pub mod control;
 mod metrics;
+mod mismatch;
 mod tries;
 pub(crate) mod work;
 

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod builder;
+pub(crate) mod client_log;
 pub mod gate;
 pub mod intake;
 pub mod lag;

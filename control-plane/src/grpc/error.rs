@@ -86,13 +86,16 @@ fn code(reason: ErrorReason) -> Code {
     match reason {
         ErrorReason::InvalidFields | ErrorReason::RequestIdReused => Code::InvalidArgument,
         ErrorReason::NotFound => Code::NotFound,
-        ErrorReason::EtagMismatch => Code::Aborted,
-        ErrorReason::WouldBeUnrestricted | ErrorReason::WrongState => Code::FailedPrecondition,
+        ErrorReason::EtagMismatch | ErrorReason::PlanOutdated => Code::Aborted,
+        ErrorReason::WouldBeUnrestricted | ErrorReason::WrongState | ErrorReason::DataExpired => {
+            Code::FailedPrecondition
+        }
         ErrorReason::CredentialsRefused => Code::Unauthenticated,
         ErrorReason::RoleTooLow | ErrorReason::AddressDenied => Code::PermissionDenied,
-        ErrorReason::RateLimited | ErrorReason::MessageTooLarge | ErrorReason::WhitelistTooLarge => {
-            Code::ResourceExhausted
-        }
+        ErrorReason::RateLimited
+        | ErrorReason::MessageTooLarge
+        | ErrorReason::WhitelistTooLarge
+        | ErrorReason::TooManyWatchers => Code::ResourceExhausted,
         ErrorReason::Overloaded | ErrorReason::StoreAway | ErrorReason::OutcomeUnknown | ErrorReason::Busy => {
             Code::Unavailable
         }

@@ -65,10 +65,14 @@ impl FleetService for Service {
         let page = Page::<usize>::read(&mut fields, request.page_size, &request.page_token, &[&catalog.hash]);
         fields.finish()?;
         let mut states = self.fleet.type_states().await.map_err(store_failed)?;
+        let mut owed = self.fleet.owed().await.map_err(store_failed)?;
         let first = page.after.map_or(0, |after| after.saturating_add(1));
         let types = catalog.data_types.iter().enumerate().skip(first).take(page.size + 1);
         let mut types: Vec<_> = types
-            .map(|(place, data_type)| (place, convert::data_type(data_type, states.remove(&data_type.name))))
+            .map(|(place, data_type)| {
+                let (state, owed) = (states.remove(&data_type.name), owed.remove(&data_type.name));
+                (place, convert::data_type(data_type, state, owed.unwrap_or_default()))
+            })
             .collect();
         let next_page_token = page.cut(&mut types, |(place, _)| *place);
         Ok(Response::new(ListDataTypesResponse {

@@ -46,7 +46,7 @@ impl Offsets {
     /// When Kafka or Redis does not answer, or a partition has more ranges than may be looked at.
     #[expect(
         clippy::disallowed_methods,
-        reason = "these tasks end with the question, and their panics are its own"
+        reason = "these tasks end with the call that waits for them: dropping it aborts them"
     )]
     pub async fn offsets_of(&self, question: &Question, window: Window) -> Result<Vec<Resolved>, Error> {
         let (kafka, topic) = (&self.parts().kafka, &question.topic);

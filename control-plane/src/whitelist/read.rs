@@ -1,17 +1,17 @@
 //! What can be asked about the whitelist without changing it. MySQL answers, since it holds the truth.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use reprise_shared::telemetry::chain;
-use reprise_shared::whitelist::{ChangeId, Content, Head, Scope, Version};
+use reprise_shared::whitelist::{ChangeId, Head, Scope, Version};
 use sqlx::Row;
 
 use super::entries::{self, EntryPage};
 use super::error::Error;
 use super::head;
 use super::history;
-use super::record::{Effect, Effects, Record, RecordPage, State};
+use super::record::{Effect, Record, RecordPage};
 use super::samples::{self, Sample};
 use super::settle::look;
 use super::store::Store;
@@ -178,47 +178,9 @@ impl Store {
         Ok(effects.ids(effect).cloned().collect())
     }
 
-    /// Returns all lists as a worker that holds `version` judges by them, also when that change was given up after
-    /// Redis may have had it.
-    ///
-    /// Reads all entries and the history since then, of one moment; changes do not wait for it.
-    pub async fn content_at(&self, version: Version) -> Result<Content, Error> {
-        let shared = std::sync::Arc::clone(&self.shared);
-        // Entries and history have to belong together.
-        let read = self
-            .shared
-            .database
-            .snapshot("whitelist_content_at", move |connection| {
-                let shared = std::sync::Arc::clone(&shared);
-                Box::pin(async move {
-                    let (head, _) = head::look(&mut *connection).await?;
-                    let wanted = history::find_version(&mut *connection, version).await?;
-                    let wanted = wanted.ok_or(Error::NoSuchVersion(version))?;
-                    let mut content = entries::content(connection, head).await?;
-                    let mut before = Version(u64::MAX);
-                    loop {
-                        let page = history::page(&mut *connection, before, shared.config.max_page).await?;
-                        for record in page.iter().filter(|record| record.state == State::Applied) {
-                            if record.version > wanted.version {
-                                let effects = history::effects(&mut *connection, &record.change_id).await?;
-                                apply(&mut content, &effects, Direction::Back);
-                            }
-                        }
-                        before = match page.last().and_then(|record| record.version) {
-                            Some(last) if last > version => last,
-                            _ => break,
-                        };
-                    }
-                    if wanted.state != State::Applied {
-                        let effects = history::effects(&mut *connection, &wanted.change_id).await?;
-                        apply(&mut content, &effects, Direction::Forth);
-                    }
-                    content.types.retain(|_, list| !list.is_empty());
-                    content.head = super::settle::head_of(&wanted);
-                    Ok(content)
-                })
-            });
-        read.await
+    /// Returns the version that MySQL holds, and the database's time.
+    pub async fn head(&self) -> Result<(Head, Timestamp), Error> {
+        Ok(head::look(self.shared.database.pool()).await?)
     }
 
     /// Says how MySQL and Redis stand. Redis being away is an answer, not an error.
@@ -237,29 +199,5 @@ impl Store {
             overdue: entries::overdue(&mut *connection).await?,
             entries: entries::total(&mut *connection).await?,
         })
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Direction {
-    Back,
-    Forth,
-}
-
-fn apply(content: &mut Content, effects: &Effects, direction: Direction) {
-    for group in &effects.0 {
-        let puts = match (group.effect, direction) {
-            (Effect::Added, Direction::Forth) | (Effect::Removed, Direction::Back) => true,
-            (Effect::Removed, Direction::Forth) | (Effect::Added, Direction::Back) => false,
-            (Effect::Refreshed | Effect::Untouched, _) => continue,
-        };
-        let list: &mut BTreeSet<String> = content.list_mut(group.scope.clone());
-        for id in &group.ids {
-            if puts {
-                list.insert(id.clone());
-            } else {
-                list.remove(id);
-            }
-        }
     }
 }

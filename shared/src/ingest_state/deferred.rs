@@ -1,7 +1,7 @@
 //! Deferred intervals: records of a stopped type that were passed over and are owed to a replay.
 
 use sqlx::Row;
-use sqlx::mysql::{MySqlPool, MySqlRow};
+use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
 
 use crate::position::{Offset, Partition, TopicId, TopicName, TopicPartition};
 
@@ -73,7 +73,8 @@ pub async fn cover(
 pub async fn owed(pool: &MySqlPool, topic: &TopicName, topic_id: &TopicId, most: u32) -> sqlx::Result<Vec<Interval>> {
     let rows = sqlx::query(
         "/* owed */ SELECT data_type, partition_number, start_position, end_position, open_marker, reason \
-         FROM deferred WHERE topic = ? AND topic_id = ? ORDER BY partition_number, start_position, data_type LIMIT ?",
+         FROM deferred WHERE topic = ? AND topic_id = ? AND settled_at IS NULL \
+         ORDER BY partition_number, start_position, data_type LIMIT ?",
     )
     .bind(topic.as_str())
     .bind(topic_id.as_str())
@@ -137,7 +138,8 @@ pub async fn intervals(pool: &MySqlPool, topic: &str) -> sqlx::Result<Vec<Interv
     rows.iter().map(read).collect()
 }
 
-/// Finds an interval of a type that covers an offset of this incarnation of a topic: the last one that was opened.
+/// Finds an interval of a type that is still owed and covers an offset of this incarnation of a topic: the last one that
+/// was opened.
 pub async fn covering(
     pool: &MySqlPool,
     data_type: &str,
@@ -148,7 +150,7 @@ pub async fn covering(
     let row = sqlx::query(
         "/* deferred_at */ SELECT data_type, partition_number, start_position, end_position, open_marker, reason \
          FROM deferred WHERE data_type = ? AND topic = ? AND topic_id = ? AND partition_number = ? \
-         AND start_position <= ? AND end_position > ? ORDER BY id DESC LIMIT 1",
+         AND start_position <= ? AND end_position > ? AND settled_at IS NULL ORDER BY id DESC LIMIT 1",
     )
     .bind(data_type)
     .bind(partition.topic.as_str())
@@ -159,6 +161,112 @@ pub async fn covering(
     .fetch_optional(pool)
     .await?;
     row.as_ref().map(read).transpose()
+}
+
+/// An interval that does not grow any more and that nobody replays yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Names it.
+    pub id: u64,
+    /// The data type.
+    pub data_type: String,
+    /// The topic's id.
+    pub topic_id: TopicId,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The first position.
+    pub start: Offset,
+    /// The position after the last one.
+    pub end: Offset,
+}
+
+/// Lists the closed intervals that no job replays yet, the oldest first; at most `most`.
+pub async fn closed(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<Closed>> {
+    let rows = sqlx::query(
+        "/* closed_deferred */ SELECT id, data_type, topic, topic_id, partition_number, start_position, end_position \
+         FROM deferred WHERE open_marker IS NULL AND job_id IS NULL AND settled_at IS NULL \
+         AND start_position < end_position ORDER BY id LIMIT ?",
+    )
+    .bind(most)
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Closed {
+                id: row.try_get("id")?,
+                data_type: row.try_get("data_type")?,
+                topic_id: TopicId::new(row.try_get::<String, _>("topic_id")?),
+                partition: TopicPartition {
+                    topic: TopicName::new(row.try_get::<String, _>("topic")?),
+                    partition: Partition(row.try_get("partition_number")?),
+                },
+                start: Offset(row.try_get("start_position")?),
+                end: Offset(row.try_get("end_position")?),
+            })
+        })
+        .collect()
+}
+
+/// Gives an interval its job, within the transaction that creates it. `false`: it has one already.
+pub async fn take(connection: &mut MySqlConnection, id: u64, job: &str) -> sqlx::Result<bool> {
+    let taken = sqlx::query(
+        "/* take_deferred */ UPDATE deferred SET job_id = ? WHERE id = ? AND job_id IS NULL AND open_marker IS NULL",
+    )
+    .bind(job)
+    .bind(id)
+    .execute(connection)
+    .await?;
+    Ok(taken.rows_affected() > 0)
+}
+
+/// Settles the intervals whose job succeeded: they are owed no more.
+pub async fn settle(pool: &MySqlPool) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* settle_deferred */ UPDATE deferred JOIN jobs ON jobs.job_id = deferred.job_id \
+         SET deferred.settled_at = UTC_TIMESTAMP(3) \
+         WHERE deferred.settled_at IS NULL AND jobs.state = 'SUCCEEDED'",
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// An interval that is owed, and the job that replays it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// The topic.
+    pub topic: TopicName,
+    /// The interval.
+    pub interval: Interval,
+    /// The job's id.
+    pub job: Option<String>,
+}
+
+/// Lists what is owed of one data type, or of all, and holds something, by type, topic, partition and start; at most `most`.
+pub async fn owed_of(
+    executor: impl sqlx::MySqlExecutor<'_>,
+    data_type: Option<&str>,
+    most: u32,
+) -> sqlx::Result<Vec<Owed>> {
+    let rows = sqlx::query(
+        "/* owed_of_type */ SELECT data_type, topic, partition_number, start_position, end_position, open_marker, \
+         reason, job_id FROM deferred WHERE settled_at IS NULL AND start_position < end_position \
+         AND data_type = COALESCE(?, data_type) \
+         ORDER BY data_type, topic, partition_number, start_position LIMIT ?",
+    )
+    .bind(data_type)
+    .bind(most)
+    .fetch_all(executor)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Owed {
+                topic: TopicName::new(row.try_get::<String, _>("topic")?),
+                interval: read(row)?,
+                job: row.try_get("job_id")?,
+            })
+        })
+        .collect()
 }
 
 fn read(row: &MySqlRow) -> sqlx::Result<Interval> {

@@ -65,6 +65,16 @@ pub enum Source {
     Rebuild,
 }
 
+impl Source {
+    /// Returns the kind of coverage that it vouches for.
+    pub fn covers_as(self) -> CoverageKind {
+        match self {
+            Self::Live => CoverageKind::Live,
+            Self::Rebuild => CoverageKind::Attested,
+        }
+    }
+}
+
 /// Where one type's records of one segment are, and what became of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {

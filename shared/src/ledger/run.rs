@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::member::{Coverage, CoverageKind, Millis, Range};
+use super::member::{Coverage, Millis, Range};
 use super::segment::{ChunkTally, Identity, Segment, within};
 use crate::position::Offset;
 
@@ -74,7 +74,7 @@ pub struct Update {
     pub identity: Identity,
     /// Ranges with the names of their types.
     pub ranges: Vec<(String, Range)>,
-    /// Disjoint ascending intervals, all of kind live.
+    /// Disjoint ascending intervals, all of the one kind that the run vouches for.
     pub coverage: Vec<Coverage>,
     end: Offset,
     records_before_end: u64,
@@ -261,7 +261,7 @@ fn coverage(identity: &Identity, segments: &[&Segment]) -> Vec<Coverage> {
                 last.last_processed = last.last_processed.max(segment.last_processed);
             }
             _ => joined.push(Coverage {
-                kind: CoverageKind::Live,
+                kind: identity.source.covers_as(),
                 topic_id: identity.topic_id.clone(),
                 data_type: None,
                 start: segment.start,

@@ -16,8 +16,10 @@ pub struct Identity {
     pub partition: TopicPartition,
     /// The incarnation of its topic.
     pub topic_id: TopicId,
-    /// The run: a new one for each assignment.
+    /// The run: a new one for each assignment, and for each claim of a rebuild's task.
     pub run: RunId,
+    /// Where it reads from. What a rebuild found has no whitelist version, and what it covers is attested.
+    pub source: Source,
 }
 
 /// What became of one type's records in a chunk.
@@ -130,9 +132,9 @@ impl Segment {
                 last_record: tally.last_record,
                 first_processed: self.first_processed,
                 last_processed: self.last_processed,
-                whitelist: Some(self.whitelist),
+                whitelist: (identity.source == Source::Live).then_some(self.whitelist),
                 topic_id: identity.topic_id.clone(),
-                source: Source::Live,
+                source: identity.source,
             };
             Some((type_names.get(index.0)?.clone(), range))
         })

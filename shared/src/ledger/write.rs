@@ -4,7 +4,7 @@ use redis::Cmd;
 use serde::Serialize;
 
 use super::Update;
-use super::member::{CoverageKind, Keys, Millis, coverage_head, range_head};
+use super::member::{Keys, Millis, coverage_head, range_head};
 use crate::position::Offset;
 use crate::redis::{Error, Limit, Redis, Script};
 
@@ -91,7 +91,7 @@ impl Writer {
                 last_processed: interval.last_processed,
             });
         }
-        let coverage_head = coverage_head(CoverageKind::Live, &update.identity.topic_id, None);
+        let coverage_head = coverage_head(update.identity.source.covers_as(), &update.identity.topic_id, None);
         let argument = serde_json::to_string(&Argument {
             coverage_head,
             coverage,

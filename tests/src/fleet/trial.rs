@@ -59,7 +59,8 @@ impl Fleet {
     pub fn check_kept_partitions(&self, number: usize) -> Result<()> {
         ensure!(
             !self.whole_log(number).contains("partitions revoked"),
-            "ingest-{number} lost partitions\n{}",
+            "{} lost partitions\n{}",
+            self.names[number],
             self.log_of(number)
         );
         Ok(())

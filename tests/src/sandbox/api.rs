@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use reprise_proto::v1::job_service_client::JobServiceClient;
 use reprise_proto::v1::whitelist_service_client::WhitelistServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -17,6 +18,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// The whitelist's service.
 pub(super) type Whitelist = WhitelistServiceClient<InterceptedService<Channel, Token>>;
+/// The jobs' service.
+pub(super) type Jobs = JobServiceClient<InterceptedService<Channel, Token>>;
 
 /// Sends a token with each call.
 #[derive(Clone, Debug)]
@@ -31,6 +34,17 @@ impl Interceptor for Token {
 
 /// Makes a client of a stack's control plane, which connects with its first call.
 pub(super) fn whitelist(endpoints: &EndpointsFile) -> Result<Whitelist> {
+    let (channel, token) = operator(endpoints)?;
+    Ok(WhitelistServiceClient::with_interceptor(channel, token))
+}
+
+/// Makes a client of a stack's control plane, which connects with its first call.
+pub(super) fn jobs(endpoints: &EndpointsFile) -> Result<Jobs> {
+    let (channel, token) = operator(endpoints)?;
+    Ok(JobServiceClient::with_interceptor(channel, token))
+}
+
+fn operator(endpoints: &EndpointsFile) -> Result<(Channel, Token)> {
     let address = endpoints
         .control_plane
         .as_ref()
@@ -40,5 +54,5 @@ pub(super) fn whitelist(endpoints: &EndpointsFile) -> Result<Whitelist> {
         .timeout(LIMIT)
         .connect_lazy();
     let token = Token(format!("Bearer {token}").parse().context("the stack's token")?);
-    Ok(WhitelistServiceClient::with_interceptor(channel, token))
+    Ok((channel, token))
 }

@@ -1,6 +1,7 @@
-//! `demo`: starts the stack, feeds it, changes the whitelist half-way, and checks that every count adds up.
+//! `demo`: starts the stack, feeds it, changes the whitelist half-way, checks that every count adds up, and replays.
 
 mod check;
+mod replay;
 mod watch;
 
 use std::ops::ControlFlow;
@@ -40,7 +41,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(folder: &Path, arguments: &Arguments) -> Result<ExitCode> {
-    heading("The stack: Kafka, MySQL, Redis, the control plane and one ingest worker");
+    heading("The stack: Kafka, MySQL, Redis, the control plane, an ingest worker and a replay worker");
     let endpoints = up::start(&StateFolder::open(folder.to_owned())?).await?;
     let stack = Stack::at(endpoints, folder)?;
     show_endpoints(&stack);
@@ -68,7 +69,7 @@ pub(super) async fn run(folder: &Path, arguments: &Arguments) -> Result<ExitCode
         number(arguments.records),
         number(arguments.rate.into())
     ));
-    let sent = publish_and_watch(&stack, arguments, config).await?;
+    let (sent, cut) = publish_and_watch(&stack, arguments, config).await?;
     let begun = clock.monotonic();
     let after = caught_up(&stack).await?;
     let took = clock.monotonic().saturating_sub(begun);
@@ -77,6 +78,7 @@ pub(super) async fn run(folder: &Path, arguments: &Arguments) -> Result<ExitCode
     look::everything(&stack).await?;
     heading("Do the counts add up?");
     let fine = check::run(&stack, &before, &after, seeded + sent).await?;
+    let fine = fine && replay::run(&stack, cut, arguments.funds).await?;
     go_on(&stack);
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -136,8 +138,8 @@ fn config(arguments: &Arguments) -> FeedConfig {
 }
 
 /// Publishes the feed while another task watches what arrives and changes the whitelist; returns how many records
-/// were delivered.
-async fn publish_and_watch(stack: &Stack, arguments: &Arguments, config: FeedConfig) -> Result<u64> {
+/// were delivered, and the version of the whitelist since half-way.
+async fn publish_and_watch(stack: &Stack, arguments: &Arguments, config: FeedConfig) -> Result<(u64, u64)> {
     let delivered = Arc::new(AtomicU64::new(0));
     let given_up = CancellationToken::new();
     // A failed watch ends the thread that publishes, too.
@@ -175,8 +177,7 @@ async fn publish_and_watch(stack: &Stack, arguments: &Arguments, config: FeedCon
         funds,
         limit: PATIENCE,
     };
-    let (delivered, ()) = tokio::try_join!(published, watch.run())?;
-    Ok(delivered)
+    tokio::try_join!(published, watch.run())
 }
 
 /// Waits until every record of the topic is committed.
@@ -206,7 +207,8 @@ fn show_endpoints(stack: &Stack) {
             &format!("{address} (gRPC; tokens in .dev/endpoints.json)"),
         ));
     }
-    lines.extend(endpoints.ingest_http.iter().map(|http| line("worker", http)));
+    lines.extend(endpoints.ingest_http.iter().map(|http| line("ingest worker", http)));
+    lines.extend(endpoints.replay_http.iter().map(|http| line("replay worker", http)));
     lines.push(line("logs", &endpoints.log_dir.display().to_string()));
     table(&["", ""], lines);
 }

@@ -13,8 +13,8 @@ use crate::cluster::{Spec, binary};
 use crate::control::Issuer;
 use crate::servers::process::Lifetime;
 
-/// Returns how to run the ingest worker of a stack, without its place in the network: that is `port`.
-pub(super) fn ingest(endpoints: &EndpointsFile, folder: &Path, name: &str, port: u16) -> Result<Spec> {
+/// Returns how to run a worker of a stack, without its place in the network: that is `port`.
+pub(super) fn worker(endpoints: &EndpointsFile, folder: &Path, name: &str, role: &str, port: u16) -> Result<Spec> {
     let settings = [
         ("REPRISE_KAFKA__BROKERS", endpoints.kafka.clone()),
         ("REPRISE_MYSQL__URL", endpoints.mysql.clone()),
@@ -28,7 +28,12 @@ pub(super) fn ingest(endpoints: &EndpointsFile, folder: &Path, name: &str, port:
     Ok(Spec {
         name: name.to_owned(),
         binary: binary("reprise-worker")?,
-        arguments: vec!["--set".into(), format!("catalog={}", catalog.display()).into()],
+        arguments: vec![
+            "--set".into(),
+            format!("catalog={}", catalog.display()).into(),
+            "--set".into(),
+            format!("role={role}").into(),
+        ],
         environment: settings
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))

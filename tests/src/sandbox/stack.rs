@@ -13,7 +13,7 @@ use reprise_shared::mysql::{self, Database};
 use reprise_shared::redis::{Redis, Settings};
 use sqlx::mysql::MySqlPool;
 
-use super::api::{self, Whitelist};
+use super::api::{self, Jobs, Whitelist};
 use super::state::EndpointsFile;
 use crate::wait::blocking;
 
@@ -72,6 +72,11 @@ impl Stack {
     /// Returns the control plane's whitelist, as an operator calls it.
     pub(super) fn whitelist(&self) -> Result<Whitelist> {
         api::whitelist(&self.endpoints)
+    }
+
+    /// Returns the control plane's jobs, as an operator calls them.
+    pub(super) fn jobs(&self) -> Result<Jobs> {
+        api::jobs(&self.endpoints)
     }
 
     /// Returns the heartbeats of the workers that are there.

@@ -29,6 +29,8 @@ const ALIVE_LIMIT: Duration = Duration::from_secs(10);
 const CONTROL_PLANE: &str = "control-plane";
 /// The stack's one ingest worker.
 const INGEST: &str = "ingest-1";
+/// The stack's one replay worker.
+const REPLAY: &str = "replay-1";
 /// The roles, each of which has a token of a person who is named like it.
 const ROLES: [&str; 3] = ["viewer", "operator", "admin"];
 /// The tokens are made anew by each `up`, and this is longer than a stack stays up.
@@ -47,8 +49,9 @@ pub(super) async fn start(folder: &StateFolder) -> Result<EndpointsFile> {
     let recorded = folder.recorded()?;
     let mut set = Set::at(&folder.place(), folder.ports(&recorded)?, env::given()).await?;
     let port = |name: &str, purpose: &str| folder.service_port(name, purpose, &recorded);
-    let (ingest_http, control_ports) = (
+    let (ingest_http, replay_http, control_ports) = (
         port(INGEST, "http")?,
+        port(REPLAY, "http")?,
         [port(CONTROL_PLANE, "grpc")?, port(CONTROL_PLANE, "http")?],
     );
     let ledger = Ledger {
@@ -76,12 +79,15 @@ pub(super) async fn start(folder: &StateFolder) -> Result<EndpointsFile> {
         ..EndpointsFile::default()
     };
     let control = service::control_plane(&endpoints, folder.path(), CONTROL_PLANE, control_ports, &jwks)?;
-    let worker = service::ingest(&endpoints, folder.path(), INGEST, ingest_http)?;
-    endpoints.ingest_http.push(worker.http.clone());
+    let ingest = service::worker(&endpoints, folder.path(), INGEST, "ingest", ingest_http)?;
+    let replay = service::worker(&endpoints, folder.path(), REPLAY, "replay", replay_http)?;
+    endpoints.ingest_http.push(ingest.http.clone());
+    endpoints.replay_http.push(replay.http.clone());
     ledger.ensure_service(control).await?;
     // A worker does not start before there is a whitelist.
     whitelist::initialise(&endpoints).await?;
-    ledger.ensure_service(worker).await?;
+    ledger.ensure_service(ingest).await?;
+    ledger.ensure_service(replay).await?;
     folder.write_endpoints(&endpoints)?;
     Ok(endpoints)
 }

@@ -207,6 +207,7 @@ impl Rig {
             budget: budget.clone(),
             control: hooks.clone(),
             clock: Clock::system(),
+            task: None,
         })?;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();

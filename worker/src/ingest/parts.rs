@@ -9,17 +9,17 @@ use reprise_shared::catalog::Catalog;
 use reprise_shared::clock::Clock;
 use reprise_shared::decode::{self, Plans};
 use reprise_shared::health::Readiness;
+use reprise_shared::heartbeat::Role;
 use reprise_shared::kafka::calls::Calls;
 use reprise_shared::kafka::client::{client_id_of, consumer_config};
 use reprise_shared::ledger::{self, Marker};
 use reprise_shared::matching::TopicPlan;
-use reprise_shared::supervise::{OnCancel, OnError, Supervisor};
-use reprise_shared::telemetry::chain;
+use reprise_shared::supervise::{OnCancel, Supervisor};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::ready::Ready;
-use super::{Error, server_watch, watch};
+use super::{server_watch, watch};
+use crate::beat::Beat;
 use crate::budget::Budget;
 use crate::chunk::Chunk;
 use crate::config::Config;
@@ -28,6 +28,8 @@ use crate::decode_stage::Stage;
 use crate::lanes::{self, Lane, Lanes};
 use crate::misses::Resolver;
 use crate::progress::tick::{self, Backlog, Progress};
+use crate::ready::Ready;
+use crate::run::Error;
 use crate::source::admission::{Admission, Judge};
 use crate::source::intake::Intake;
 use crate::source::missing_topics::MissingTopics;
@@ -36,6 +38,7 @@ use crate::source::reader::{Command, Reader, Wiring};
 use crate::source::rebalance::{Context, LiveConsumer};
 use crate::thread::{self, Running};
 use crate::types::{self, Types};
+use crate::upkeep::{lookups, task};
 use crate::{lookup_changes, source};
 
 /// How long the queues to admission and progress may grow; both are served at once.
@@ -54,7 +57,7 @@ pub(super) struct Parts {
     pub(super) abandon: CancellationToken,
     pub(super) consumer: Arc<LiveConsumer>,
     pub(super) readiness: Readiness,
-    pub(super) beat: watch::Beat,
+    pub(super) beat: Beat,
 }
 
 /// What the parts share while they are being started.
@@ -120,7 +123,7 @@ pub(super) fn start(
         types,
         partitions,
     };
-    let reporter = start.lookups();
+    let reporter = lookups(start.supervisor, &start.catalog, &start.ready);
     let (lanes, lanes_drained) = start.lanes(reporter)?;
     let (chunks, decoders) = start.decoders(&lanes)?;
     start.resolver();
@@ -142,26 +145,6 @@ pub(super) fn start(
 }
 
 impl Start<'_> {
-    /// Starts what keeps lookups current; returns where lanes report changed keys.
-    fn lookups(&self) -> lookup_changes::Reporter {
-        let shutdown = self.supervisor.shutdown_token();
-        let (lookups, redis) = (self.ready.lookups.clone(), self.ready.redis.clone());
-        let (reporter, exchange) = lookup_changes::new(Arc::clone(&self.catalog), lookups.clone(), redis);
-        task(
-            self.supervisor,
-            "lookup changes",
-            OnCancel::Abort,
-            exchange.run(shutdown.clone()),
-        );
-        task(self.supervisor, "lookups", OnCancel::Abort, async move {
-            if let Some(Err(error)) = shutdown.run_until_cancelled(lookups.preload()).await {
-                tracing::warn!(error = %chain(&error), "preload lookups; they load as they are used");
-            }
-            lookups.run(shutdown).await;
-        });
-        reporter
-    }
-
     /// Starts the lanes.
     fn lanes(&self, lookup_changes: lookup_changes::Reporter) -> Result<(Lanes, Vec<oneshot::Receiver<()>>), Error> {
         let control = Control {
@@ -176,6 +159,7 @@ impl Start<'_> {
             budget: Arc::clone(&self.budget),
             control: Arc::new(control),
             clock: self.clock.clone(),
+            task: None,
         })
         .map_err(|error| Error::Setting {
             what: "mysql.url",
@@ -195,7 +179,7 @@ impl Start<'_> {
         let (chunks, queue) = crossbeam_channel::bounded(ingest.decode_queue);
         let stage = Stage {
             plans: Arc::clone(&self.plans),
-            types: self.types.clone(),
+            judge: self.types.clone(),
             lookups: self.ready.lookups.clone(),
             lanes: lanes.clone(),
             budget: Arc::clone(&self.budget),
@@ -328,19 +312,19 @@ impl Start<'_> {
     }
 
     /// Starts the heartbeat.
-    fn watch(&self, readiness: &Readiness, consumer: &Arc<LiveConsumer>) -> watch::Beat {
+    fn watch(&self, readiness: &Readiness, consumer: &Arc<LiveConsumer>) -> Beat {
         let ingest = &self.config.ingest;
-        let beat = watch::Beat::new(
+        let beat = Beat::new(
             self.ready.redis.clone(),
             ingest.heartbeat,
-            self.worker_id.clone(),
+            (self.worker_id.clone(), Role::Ingest),
             &self.catalog,
             self.ready.whitelist.clone(),
-            self.partitions.clone(),
             self.clock.clone(),
         );
         let watch = watch::Watch::new(
             beat.clone(),
+            (self.partitions.clone(), self.clock.clone()),
             readiness,
             self.types.clone(),
             Arc::clone(consumer),
@@ -355,19 +339,6 @@ impl Start<'_> {
         );
         beat
     }
-}
-
-/// Spawns a part that ends only with the worker.
-fn task(
-    supervisor: &Supervisor,
-    name: &'static str,
-    on_cancel: OnCancel,
-    work: impl Future<Output = ()> + Send + 'static,
-) {
-    supervisor.spawn(name, OnError::ShutDown, on_cancel, async move {
-        work.await;
-        Ok::<_, Error>(())
-    });
 }
 
 fn run_lane(supervisor: &Supervisor, lane: Lane, abandon: CancellationToken) -> oneshot::Receiver<()> {

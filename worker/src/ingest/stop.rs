@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 
-use super::Error;
 use super::parts::Parts;
+use crate::run::Error;
 use crate::source::reader::Command;
 use crate::source::rebalance::LiveConsumer;
 use crate::thread;
 
-/// What remains after the pipeline has ended gets this long.
-pub(super) const LAST_TASKS: Duration = Duration::from_secs(3);
 /// Leaving the group may hang with the broker; the process ends all the same.
 const LEAVE: Duration = Duration::from_secs(5);
 

@@ -5,109 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
-use reprise_shared::catalog::Catalog;
 use reprise_shared::clock::Clock;
 use reprise_shared::health::{Latch, Readiness};
-use reprise_shared::heartbeat::{self, Heartbeat, Role, Store};
+use reprise_shared::heartbeat;
 use reprise_shared::position::{Offset, TopicPartition};
-use reprise_shared::redis::Redis;
-use reprise_shared::telemetry::chain;
-use reprise_shared::whitelist::{self, Status};
+use reprise_shared::whitelist::Status;
 use tokio_util::sync::CancellationToken;
 
+use crate::beat::{Beat, LEAST_BETWEEN_BEATS};
 use crate::metrics;
 use crate::source::partition::{Partitions, State};
 use crate::source::rebalance::LiveConsumer;
 use crate::types::Types;
 
-/// A burst of whitelist changes sends heartbeats no closer than this.
-const LEAST_BETWEEN_BEATS: Duration = Duration::from_millis(10);
-
-/// Makes and sends this worker's heartbeat. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(super) struct Beat {
-    store: Store,
-    template: Arc<Heartbeat>,
-    whitelist: whitelist::Handle,
-    partitions: Partitions,
-    clock: Clock,
-}
-
-impl Beat {
-    pub(super) fn new(
-        redis: Redis,
-        interval: Duration,
-        worker: String,
-        catalog: &Catalog,
-        whitelist: whitelist::Handle,
-        partitions: Partitions,
-        clock: Clock,
-    ) -> Self {
-        let now = clock.now();
-        let host = nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .unwrap_or_default();
-        let template = Arc::new(Heartbeat {
-            worker,
-            role: Role::Ingest,
-            host,
-            pid: std::process::id(),
-            started: now,
-            sent_at: now,
-            catalog_hash: catalog.hash.clone(),
-            whitelist: heartbeat::Whitelist {
-                status: Status::Unknown,
-                applied: None,
-                oldest_in_flight: None,
-                age_ms: None,
-            },
-            partitions: Vec::new(),
-            partitions_left_out: 0,
-        });
-        Self {
-            store: Store::new(redis, interval),
-            template,
-            whitelist,
-            partitions,
-            clock,
-        }
-    }
-
-    async fn send(&self, partitions: Vec<heartbeat::Partition>) {
-        let state = self.whitelist.state();
-        let in_flight = self.partitions.view(|_, owned| owned.queue.oldest_whitelist_version());
-        let whitelist = heartbeat::Whitelist {
-            status: state.status,
-            applied: state.applied,
-            oldest_in_flight: in_flight.into_iter().flatten().min(),
-            age_ms: self
-                .whitelist
-                .age()
-                .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        };
-        let beat = Heartbeat {
-            sent_at: self.clock.now(),
-            whitelist,
-            partitions,
-            ..Heartbeat::clone(&self.template)
-        };
-        if let Err(error) = self.store.send(beat).await {
-            tracing::debug!(error = %chain(&error), "send heartbeat");
-        }
-    }
-
-    /// Takes this worker off the list.
-    pub(super) async fn leave(&self) {
-        if let Err(error) = self.store.leave(&self.template.worker).await {
-            tracing::debug!(error = %chain(&error), "remove heartbeat");
-        }
-    }
-}
-
 /// Looks at everything once a heartbeat.
 pub(super) struct Watch {
     beat: Beat,
+    owned: Partitions,
+    clock: Clock,
     whitelist: Latch,
     partitions: Latch,
     types: Types,
@@ -119,6 +34,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(
         beat: Beat,
+        (owned, clock): (Partitions, Clock),
         readiness: &Readiness,
         types: Types,
         consumer: Arc<LiveConsumer>,
@@ -127,6 +43,8 @@ impl Watch {
         let (whitelist, partitions) = (readiness.latch("whitelist freshness"), readiness.latch("partitions"));
         Self {
             beat,
+            owned,
+            clock,
             whitelist,
             partitions,
             types,
@@ -140,11 +58,12 @@ impl Watch {
     pub(super) async fn run(mut self, interval: Duration, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let whitelist = self.beat.whitelist.clone();
+        let whitelist = self.beat.whitelist().clone();
         loop {
             let told = whitelist.applied_version();
             let partitions = self.look();
-            self.beat.send(partitions).await;
+            let in_flight = self.owned.view(|_, owned| owned.queue.oldest_whitelist_version());
+            self.beat.send(partitions, in_flight.into_iter().flatten().min()).await;
             // Whoever waits for a whitelist change to arrive everywhere hears of it at once.
             let early = async {
                 tokio::time::sleep(LEAST_BETWEEN_BEATS).await;
@@ -161,13 +80,13 @@ impl Watch {
     /// Sets the latches and returns every partition's line.
     fn look(&mut self) -> Vec<heartbeat::Partition> {
         // Redis being away does not make a worker unready: it goes on with the whitelist that it has.
-        match self.beat.whitelist.status() {
+        match self.beat.whitelist().status() {
             Status::Regressed => self.whitelist.unready("redis holds an older version than this worker"),
             Status::Unknown | Status::Ok | Status::Unreachable => self.whitelist.ready(),
         }
-        let now = self.beat.clock.monotonic();
+        let now = self.clock.monotonic();
         let lag = &self.consumer.context().lag;
-        let lines = self.beat.partitions.view(|partition, owned| {
+        let lines = self.owned.view(|partition, owned| {
             let position = owned.queue.completed();
             let reading = matches!(owned.state, State::Reading(_));
             let behind = lag

@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 
 use crate::piece::{Letter, PendingRow};
 use crate::sink::Work;
-use crate::sink::batch::Batch;
+use crate::sink::batch::{Batch, Wins};
 use crate::sink::shared::Shared;
+use crate::sink::task::Task;
 
 /// A batch may take this many rows for each row that it can write: rows of one key count once.
 const ROWS_PER_KEY: usize = 4;
@@ -36,6 +37,7 @@ struct State {
 
 struct TypeQueue {
     data_type: Option<TypeIndex>,
+    wins: Wins,
     max_rows: usize,
     linger: Duration,
     rows: VecDeque<(u64, PendingRow)>,
@@ -73,7 +75,7 @@ impl TypeQueue {
     }
 
     fn take(&mut self, limits: LetterLimits) -> Work {
-        let mut batch = Batch::with_capacity(self.rows.len().min(self.max_rows));
+        let mut batch = Batch::new(self.rows.len().min(self.max_rows), self.wins);
         while batch.keys() < self.max_rows && batch.rows().len() < self.max_rows * ROWS_PER_KEY {
             let Some((hash, row)) = self.rows.pop_front() else {
                 break;
@@ -106,6 +108,7 @@ impl Queue {
     pub(super) fn new(shared: &Shared, slots: &[Option<TypeIndex>]) -> Self {
         let slots = slots.iter().map(|data_type| TypeQueue {
             data_type: *data_type,
+            wins: shared.task().map_or(Wins::Newer, Task::wins),
             max_rows: data_type.map_or(1, |index| shared.max_rows(index)),
             linger: data_type.map_or(Duration::ZERO, |index| shared.catalog().data_type(index).batch.linger),
             rows: VecDeque::new(),

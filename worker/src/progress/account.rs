@@ -32,7 +32,10 @@ pub(crate) fn account(catalog: &Catalog, chunk: &Completion) -> ChunkTally {
     }
 }
 
-fn for_ledger((data_type, tally): (Option<TypeIndex>, TypeTally)) -> Option<(Option<TypeIndex>, ledger::TypeTally)> {
+/// Returns the line of one type for the ledger; `None`: the chunk has no record of it.
+pub(crate) fn for_ledger(
+    (data_type, tally): (Option<TypeIndex>, TypeTally),
+) -> Option<(Option<TypeIndex>, ledger::TypeTally)> {
     let (start, end) = tally.offsets?;
     let line = ledger::TypeTally {
         records: tally.records,

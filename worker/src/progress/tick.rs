@@ -271,6 +271,7 @@ impl Progress {
             partition: one.partition.clone(),
             topic_id: one.stretch.topic_id.clone(),
             run: RunId::new(uuid::Uuid::now_v7().simple().to_string()),
+            source: ledger::Source::Live,
         };
         let names = self
             .catalog

@@ -12,7 +12,9 @@ use sqlx::Executor;
 use super::batch::Slot;
 use super::breaker::{Breaker, Load};
 use super::connection::LaneConnection;
+use super::exact;
 use super::statement::Upsert;
+use super::task::TaskSink;
 use super::work::Work;
 use reprise_shared::clock::Clock;
 
@@ -37,6 +39,8 @@ pub(super) enum Failure {
     Schema { error: sqlx::Error },
     /// The breaker tripped.
     Breaker { load: Load },
+    /// The task belongs to another owner: nothing may be written any more.
+    Fenced,
 }
 
 /// What a try needs beside connection and work.
@@ -48,6 +52,10 @@ pub(super) struct Context<'a> {
     pub(super) breaker: Option<&'a Breaker>,
     /// Bytes of one statement at most.
     pub(super) limit: usize,
+    /// The task that is written for, if it is not live traffic.
+    pub(super) task: Option<&'a TaskSink>,
+    /// The lane's number, which is that of its fence row.
+    pub(super) lane: u8,
 }
 
 /// Writes and commits, or says why not. Dropping the future leaves the connection in an unknown state: drop it too.
@@ -56,6 +64,9 @@ pub(super) async fn attempt(
     work: &mut Work,
     context: &Context<'_>,
 ) -> Result<(), Failure> {
+    if let Some(task) = context.task {
+        return exact::attempt(connection, work, context, task).await;
+    }
     let slots = work.batch.slots();
     let mut spans = Vec::new();
     if let Some(upsert) = context.upsert
@@ -85,7 +96,7 @@ pub(super) async fn attempt(
     {
         return Err(Failure::Breaker { load: work.load() });
     }
-    let letters = work.new_letters(context.catalog);
+    let letters = work.new_letters(context.catalog, "");
     if !letters.is_empty() {
         let limit = connection.packet / 2;
         let stored = dead_letters::insert(&mut connection.inner, &letters, context.clock.now(), limit).await;
@@ -95,7 +106,7 @@ pub(super) async fn attempt(
 }
 
 /// Writes spans of slots in key order. A span whose statement is refused is cut until the culprit stands alone.
-async fn write_spans(
+pub(super) async fn write_spans(
     connection: &mut LaneConnection,
     work: &mut Work,
     upsert: &Upsert,
@@ -205,12 +216,17 @@ fn refused(
     }
 }
 
-async fn run(connection: &mut LaneConnection, sql: &'static str) -> Result<(), Failure> {
+pub(super) async fn run(connection: &mut LaneConnection, sql: &'static str) -> Result<(), Failure> {
     connection.inner.execute(sql).await.map(|_| ()).map_err(unrelated)
 }
 
+/// Takes back what this try wrote.
+pub(super) async fn roll_back(connection: &mut LaneConnection) -> Result<(), Failure> {
+    connection.roll_back().await.map_err(unrelated)
+}
+
 /// An error of a statement that carries no row: never data, size or schema of a type.
-fn unrelated(error: sqlx::Error) -> Failure {
+pub(super) fn unrelated(error: sqlx::Error) -> Failure {
     let class = match errors::classify(&error, Phase::Running) {
         class @ (Class::Transient | Class::Deadlock | Class::Unknown) => class,
         Class::Size | Class::Data(_) | Class::Schema => Class::Unknown,

@@ -10,6 +10,25 @@ use reprise_shared::row::Row;
 
 const NONE: u32 = u32::MAX;
 
+/// Which of two rows of one key is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wins {
+    /// The greater (version, position).
+    #[default]
+    Newer,
+    /// The greater position, whatever the versions say.
+    Later,
+}
+
+impl Wins {
+    fn wins(self, row: &Row, over: &Row) -> bool {
+        match self {
+            Self::Newer => row.is_newer_than(over),
+            Self::Later => row.position > over.position,
+        }
+    }
+}
+
 /// The place of a key in a sealed batch; slots are in key order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(pub usize);
@@ -50,6 +69,7 @@ pub struct Reject {
 /// Rows of one type. Filled with [`Batch::push`], then sealed once.
 #[derive(Debug)]
 pub struct Batch<R> {
+    wins: Wins,
     rows: Vec<R>,
     /// Per row, the next row of the list behind it: the losers of its key, in no order.
     behind: Vec<u32>,
@@ -60,9 +80,15 @@ pub struct Batch<R> {
 }
 
 impl<R: AsRow> Batch<R> {
-    /// Makes an empty batch with room for this many rows.
+    /// Makes an empty batch with room for this many rows, of which the newest of each key is written.
     pub fn with_capacity(rows: usize) -> Self {
+        Self::new(rows, Wins::Newer)
+    }
+
+    /// Makes an empty batch with room for this many rows.
+    pub fn new(rows: usize, wins: Wins) -> Self {
         Self {
+            wins,
             rows: Vec::with_capacity(rows),
             behind: Vec::with_capacity(rows),
             by_key: HashTable::with_capacity(rows),
@@ -82,7 +108,7 @@ impl<R: AsRow> Batch<R> {
                 self.by_key.insert_unique(hash, (hash, place), |(hash, _)| *hash);
                 NONE
             }
-            Some((_, winner)) if row.as_row().is_newer_than(self.rows[*winner as usize].as_row()) => {
+            Some((_, winner)) if self.wins.wins(row.as_row(), self.rows[*winner as usize].as_row()) => {
                 std::mem::replace(winner, place)
             }
             Some((_, winner)) => std::mem::replace(&mut self.behind[*winner as usize], place),
@@ -183,9 +209,9 @@ impl<R: AsRow> Batch<R> {
         let first = std::mem::replace(&mut self.behind[row as usize], NONE);
         let (mut newest, mut before_newest, mut before, mut at) = (first, NONE, first, first);
         while at != NONE {
-            if self.rows[at as usize]
-                .as_row()
-                .is_newer_than(self.rows[newest as usize].as_row())
+            if self
+                .wins
+                .wins(self.rows[at as usize].as_row(), self.rows[newest as usize].as_row())
             {
                 (newest, before_newest) = (at, before);
             }

@@ -12,6 +12,7 @@ use super::control::TypeControl;
 use super::metrics::TypeMetrics;
 use super::stale::StaleSample;
 use super::statement::Upsert;
+use super::task::{Task, TaskSink};
 
 /// The bounds of a writer.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -60,6 +61,7 @@ pub struct Shared {
     pub(super) control: Arc<dyn TypeControl>,
     pub(super) clock: Clock,
     pub(super) types: Vec<TypeState>,
+    pub(super) task: Option<TaskSink>,
 }
 
 pub(super) struct TypeState {
@@ -88,6 +90,7 @@ impl Shared {
         });
         Self {
             types: types.collect(),
+            task: None,
             catalog,
             config,
             connector,
@@ -95,6 +98,14 @@ impl Shared {
             control,
             clock,
         }
+    }
+
+    /// Writes for a task from now on.
+    #[must_use]
+    pub fn for_task(mut self, task: Task) -> Self {
+        let data_type = self.catalog.data_type(task.data_type);
+        self.task = Some(TaskSink::new(task, data_type));
+        self
     }
 
     /// Returns the catalog.
@@ -105,6 +116,11 @@ impl Shared {
     /// Returns the hooks.
     pub fn control(&self) -> &dyn TypeControl {
         &*self.control
+    }
+
+    /// Returns the task that is written for.
+    pub(crate) fn task(&self) -> Option<&Task> {
+        self.task.as_ref().map(|sink| &sink.task)
     }
 
     /// Returns the clock.

@@ -1,4 +1,5 @@
-//! The guarded multi-row upsert of one data type, in a small fixed set of sizes, and its arguments.
+//! The multi-row insert of one data type, in a small fixed set of sizes, and its arguments: guarded for live traffic, and
+//! in two more forms for tasks.
 //!
 //! A row is applied where its (version, position) is greater than **or equal to** the stored pair: equal, so that
 //! replaying a record after a decode bug was fixed changes the row. MySQL assigns from left to right, so the columns
@@ -8,6 +9,7 @@
 use std::sync::Arc;
 
 use reprise_shared::catalog::{ColumnType, DataType};
+use reprise_shared::isolated;
 use reprise_shared::mysql::quote;
 use reprise_shared::row::{Cell, Row};
 use sqlx::mysql::MySqlArguments;
@@ -16,9 +18,36 @@ use sqlx::{Arguments, AssertSqlSafe, SqlSafeStr, SqlStr};
 /// The protocol's limit.
 const MAX_PLACEHOLDERS: usize = 65_535;
 
+/// What happens to a row that is stored already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStored {
+    /// It is replaced, unless it is newer.
+    Guard,
+    /// It is replaced.
+    Replace,
+    /// It stays as it is, and is locked. A row that was not stored is, with an empty position: a marker, which must be
+    /// replaced before the commit.
+    Mark,
+}
+
+/// Where rows go, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// The value of its column [`isolated::JOB_COLUMN`], where it has one.
+    pub job: Option<&'a str>,
+    /// What happens to a row that is stored already.
+    pub on_stored: OnStored,
+}
+
 /// The statements of one data type.
 #[derive(Debug)]
 pub struct Upsert {
+    /// The job, where rows are isolated by it.
+    job: Option<Box<str>>,
+    /// The position is left empty.
+    marks: bool,
     /// Per inserted column, the position column left out: whether NULL is bound as an integer.
     integers: Vec<bool>,
     /// By size, largest first; the last is of one row.
@@ -32,8 +61,18 @@ struct Shape {
 }
 
 impl Upsert {
-    /// Builds the statements for `max_rows` (bounded by the number of placeholders) and every power of two below it.
+    /// Builds the guarded statements of the type's own table.
     pub fn new(data_type: &DataType) -> Self {
+        let target = Target {
+            table: &data_type.table,
+            job: None,
+            on_stored: OnStored::Guard,
+        };
+        Self::to(data_type, &target)
+    }
+
+    /// Builds the statements for `max_rows` (bounded by the number of placeholders) and every power of two below it.
+    pub fn to(data_type: &DataType, target: &Target<'_>) -> Self {
         let mut integers: Vec<bool> = data_type
             .columns
             .iter()
@@ -42,9 +81,9 @@ impl Upsert {
         if data_type.version.column.is_some() {
             integers.push(false);
         }
-        let columns = integers.len() + 1;
+        let columns = integers.len() + 1 + usize::from(target.job.is_some());
         let max_rows = data_type.batch.max_rows.clamp(1, (MAX_PLACEHOLDERS / columns).max(1));
-        let (head, tail) = (head(data_type), tail(data_type));
+        let (head, tail) = (head(data_type, target), tail(data_type, target.on_stored));
         let tuple = format!("({})", vec!["?"; columns].join(","));
         let powers = (0..usize::BITS - 1)
             .map(|power| 1 << power)
@@ -58,7 +97,12 @@ impl Upsert {
                 sql: format!("{head}{}{tail}", vec![tuple.as_str(); rows].join(",")).into(),
             })
             .collect();
-        Self { integers, shapes }
+        Self {
+            job: target.job.map(Into::into),
+            marks: target.on_stored == OnStored::Mark,
+            integers,
+            shapes,
+        }
     }
 
     /// Returns the most rows of one statement.
@@ -68,7 +112,8 @@ impl Upsert {
 
     /// Returns an upper bound of a row's bytes in the statement's packet.
     pub fn row_bytes(&self, row: &Row) -> usize {
-        row.cells.len() + 8 * (self.integers.len() + 1) + row.position.as_bytes().len()
+        let job = self.job.as_ref().map_or(0, |job| job.len() + 8);
+        job + row.cells.len() + 8 * (self.integers.len() + 1) + row.position.as_bytes().len()
     }
 
     /// Returns how many of the next rows go into one statement: the largest size that has at most `at_most` rows and
@@ -110,7 +155,7 @@ impl Upsert {
         bytes: usize,
     ) -> Result<MySqlArguments, sqlx::Error> {
         let mut arguments = MySqlArguments::default();
-        arguments.reserve(rows.len() * (self.integers.len() + 1), bytes);
+        arguments.reserve(rows.len() * (self.integers.len() + 2), bytes);
         for row in rows {
             self.bind_row(row, &mut arguments).map_err(sqlx::Error::Encode)?;
         }
@@ -118,6 +163,9 @@ impl Upsert {
     }
 
     fn bind_row(&self, row: &Row, arguments: &mut MySqlArguments) -> Result<(), sqlx::error::BoxDynError> {
+        if let Some(job) = &self.job {
+            arguments.add(&**job)?;
+        }
         for (cell, integer) in row.cells.iter().zip(&self.integers) {
             match cell {
                 Cell::Int(value) => arguments.add(value)?,
@@ -128,7 +176,8 @@ impl Upsert {
                 Cell::Null => arguments.add(None::<&str>)?,
             }
         }
-        arguments.add(row.position.as_bytes().as_slice())
+        let position: &[u8] = if self.marks { &[] } else { row.position.as_bytes() };
+        arguments.add(position)
     }
 }
 
@@ -143,17 +192,25 @@ fn is_integer(column_type: ColumnType) -> bool {
     }
 }
 
-fn head(data_type: &DataType) -> String {
+fn head(data_type: &DataType, target: &Target<'_>) -> String {
     let mut columns: Vec<String> = data_type.insert_columns().map(quote).collect();
     columns.push(quote(&data_type.version.position_column));
-    let (name, table) = (&data_type.name, quote(&data_type.table));
+    if target.job.is_some() {
+        columns.insert(0, quote(isolated::JOB_COLUMN));
+    }
+    let (name, table) = (&data_type.name, quote(target.table));
+    let verb = match target.on_stored {
+        OnStored::Guard => "upsert",
+        OnStored::Replace => "replace",
+        OnStored::Mark => "mark",
+    };
     format!(
-        "/* upsert_{name} */ INSERT INTO {table} ({}) VALUES ",
+        "/* {verb}_{name} */ INSERT INTO {table} ({}) VALUES ",
         columns.join(",")
     )
 }
 
-fn tail(data_type: &DataType) -> String {
+fn tail(data_type: &DataType, on_stored: OnStored) -> String {
     let position = quote(&data_type.version.position_column);
     let version = data_type.version.column.as_deref().map(quote);
     let condition = match &version {
@@ -162,16 +219,24 @@ fn tail(data_type: &DataType) -> String {
         }
         None => format!("VALUES({position})>={position}"),
     };
-    let guarded = |column: &str| format!("{column}=IF({condition},VALUES({column}),{column})");
-    let values = data_type
-        .columns
-        .iter()
-        .enumerate()
-        .filter(|(place, _)| !data_type.key.contains(place));
-    let mut assignments: Vec<String> = values.map(|(_, column)| guarded(&quote(&column.name))).collect();
-    assignments.push(guarded(&position));
-    if let Some(version) = &version {
-        assignments.push(format!("{version}=GREATEST({version},VALUES({version}))"));
+    let assigned = |column: &str| match on_stored {
+        OnStored::Guard => format!("{column}=IF({condition},VALUES({column}),{column})"),
+        OnStored::Replace => format!("{column}=VALUES({column})"),
+        OnStored::Mark => format!("{column}={column}"),
+    };
+    let (keys, values): (Vec<usize>, Vec<usize>) =
+        (0..data_type.columns.len()).partition(|place| data_type.key.contains(place));
+    let name = |place: &usize| assigned(&quote(&data_type.columns[*place].name));
+    let mut assignments: Vec<String>;
+    if on_stored == OnStored::Mark {
+        assignments = keys.iter().map(name).collect();
+    } else {
+        assignments = values.iter().map(name).collect();
+        assignments.push(assigned(&position));
+        assignments.extend(version.map(|version| match on_stored {
+            OnStored::Guard => format!("{version}=GREATEST({version},VALUES({version}))"),
+            OnStored::Replace | OnStored::Mark => assigned(&version),
+        }));
     }
     format!(" ON DUPLICATE KEY UPDATE {}", assignments.join(","))
 }
@@ -193,6 +258,29 @@ mod tests {
                  `pos`=IF(VALUES(`version`)>`version` OR (VALUES(`version`)=`version` AND VALUES(`pos`)>=`pos`),VALUES(`pos`),`pos`),\
                  `version`=GREATEST(`version`,VALUES(`version`))"
             )
+        );
+    }
+
+    #[test]
+    fn a_marker_leaves_what_is_stored_and_a_replacement_asks_nothing() {
+        let data_type = fund_type(1);
+        let text = |on_stored, job| {
+            let target = Target {
+                table: "t",
+                job,
+                on_stored,
+            };
+            Upsert::to(&data_type, &target).text(1).expect("one row").to_owned()
+        };
+        assert_eq!(
+            text(OnStored::Mark, None),
+            "/* mark_fund */ INSERT INTO `t` (`code`,`amount`,`version`,`pos`) VALUES (?,?,?,?) \
+             ON DUPLICATE KEY UPDATE `code`=`code`"
+        );
+        assert_eq!(
+            text(OnStored::Replace, Some("j")),
+            "/* replace_fund */ INSERT INTO `t` (`replay_job_id`,`code`,`amount`,`version`,`pos`) VALUES (?,?,?,?,?) \
+             ON DUPLICATE KEY UPDATE `amount`=VALUES(`amount`),`pos`=VALUES(`pos`),`version`=VALUES(`version`)"
         );
     }
 

@@ -58,8 +58,9 @@ impl Work {
     }
 
     /// Borrows all letters of this attempt: those from decode and the rows that MySQL refused.
-    pub(super) fn new_letters<'a>(&'a self, catalog: &'a Catalog) -> Vec<NewLetter<'a>> {
-        let decoded = self.letters.iter().map(|letter| NewLetter {
+    /// `job_id` is that of the task, empty for live traffic.
+    pub(super) fn new_letters<'a>(&'a self, catalog: &'a Catalog, job_id: &'a str) -> Vec<NewLetter<'a>> {
+        let decoded = self.letters.iter().map(move |letter| NewLetter {
             data_type: type_name(catalog, letter.data_type),
             row: letter.row,
             class: letter.fault.class,
@@ -68,10 +69,10 @@ impl Work {
                 .missed
                 .as_ref()
                 .map(|(lookup, key)| (catalog.lookup(*lookup).name.as_str(), key.as_str())),
-            job_id: "",
+            job_id,
             record: record_bytes(&letter.chunk, letter.record),
         });
-        let refused = self.batch.rejects().iter().map(|reject| {
+        let refused = self.batch.rejects().iter().map(move |reject| {
             let pending = &self.batch.rows()[reject.row];
             NewLetter {
                 data_type: type_name(catalog, Some(pending.data_type)),
@@ -79,7 +80,7 @@ impl Work {
                 class: reject.fault.class,
                 error: &reject.fault.message,
                 missed: None,
-                job_id: "",
+                job_id,
                 record: record_bytes(&pending.chunk, pending.record),
             }
         });

@@ -33,27 +33,30 @@ pub enum Verdict {
     Stopped,
 }
 
-/// A hard shutdown came first; the outcome is unknown.
+/// A hard shutdown came first and the outcome is unknown, or the task belongs to another owner and nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the batch was abandoned by a hard shutdown")]
+#[error("the batch was abandoned")]
 pub struct Abandoned;
 
 /// Writes batches one after the other on one connection.
 pub struct Writer {
     shared: Arc<Shared>,
     lane: String,
+    number: u8,
     connection: Option<LaneConnection>,
     metrics: LaneMetrics,
     batches: u64,
 }
 
 impl Writer {
-    /// Makes a writer; connects with the first batch. `lane` names it in logs and metrics.
-    pub fn new(shared: Arc<Shared>, lane: String) -> Self {
+    /// Makes a writer; connects with the first batch. `lane` names it in logs and metrics, `number` is that of the lane
+    /// among those of its table.
+    pub fn new(shared: Arc<Shared>, lane: String, number: u8) -> Self {
         Self {
             metrics: LaneMetrics::new(&lane),
             shared,
             lane,
+            number,
             connection: None,
             batches: 0,
         }
@@ -83,6 +86,8 @@ impl Writer {
                 upsert: state.map(|state| &state.upsert),
                 breaker: state.map(|state| &state.breaker),
                 limit: tries.cap.min(connection.packet / 2),
+                task: shared.task.as_ref(),
+                lane: self.number,
             };
             let outcome = tokio::select! {
                 biased;
@@ -236,6 +241,18 @@ impl Writer {
                     tries.too_large.insert((place, bytes));
                 }
                 Ok(None)
+            }
+            Failure::Fenced => {
+                self.give_back(connection).await;
+                if let Some(task) = self.shared.task() {
+                    tracing::warn!(
+                        lane = self.lane,
+                        task.number = task.id.number,
+                        "the task has another owner"
+                    );
+                    task.lost.cancel();
+                }
+                Err(Abandoned)
             }
             Failure::Schema { error } => {
                 self.give_back(connection).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use reprise_shared::catalog::{TypeIndex, Unmatched};
-use reprise_shared::filter::{Sampler, Verdict, judge};
+use reprise_shared::filter::{Sampler, Verdict};
 use reprise_shared::kafka;
 use reprise_shared::matching::{Match, TopicPlan};
 use reprise_shared::position::{Offset, TopicPartition};
@@ -12,6 +12,7 @@ use reprise_shared::whitelist::Snapshot;
 use super::builder::{Builder, Delivered};
 use super::partition::Epoch;
 use crate::chunk::Stretch;
+use crate::judge::{Admission, Judge};
 use crate::types::Types;
 
 /// A partition that is being read.
@@ -33,18 +34,18 @@ pub struct Open {
 
 /// Sorts records into chunks.
 #[derive(Debug)]
-pub struct Intake {
-    types: Types,
+pub struct Intake<J = Types> {
+    judge: J,
     sampler: Sampler,
     max_payload: usize,
     headers: Vec<u8>,
 }
 
-impl Intake {
+impl<J: Judge> Intake<J> {
     /// Makes an intake; payloads above `max_payload` bytes are cut there and become dead letters.
-    pub fn new(types: Types, max_payload: usize) -> Self {
+    pub fn new(judge: J, max_payload: usize) -> Self {
         Self {
-            types,
+            judge,
             sampler: Sampler::default(),
             max_payload,
             headers: Vec::new(),
@@ -69,11 +70,11 @@ impl Intake {
         let (data_type, step) = match matching.finish() {
             Match::Type(data_type) => (
                 Some(data_type),
-                step(&self.types, &mut self.sampler, builder.whitelist(), data_type, &record),
+                step(&self.judge, &mut self.sampler, builder.whitelist(), data_type, &record),
             ),
             Match::ByField if record.payload.is_some() => (None, Step::Decode { audit_only: false }),
             Match::None if record.payload.is_some() && open.plan.unmatched == Unmatched::DeadLetter => {
-                (None, Step::Decode { audit_only: false })
+                (None, unmatched(&self.judge))
             }
             Match::None | Match::ByField => (None, Step::Skip),
         };
@@ -81,6 +82,7 @@ impl Intake {
         match step {
             Step::Defer => builder.pass(data_type, offset, timestamp, |tally| tally.records.deferred += 1),
             Step::Skip => builder.pass(data_type, offset, timestamp, |tally| tally.records.skipped += 1),
+            Step::Count => builder.pass(data_type, offset, timestamp, |tally| tally.records.processed += 1),
             Step::Filter => builder.pass(data_type, offset, timestamp, |tally| tally.records.filtered += 1),
             Step::Decode { audit_only } => {
                 self.headers.clear();
@@ -99,31 +101,48 @@ impl Intake {
 enum Step {
     Defer,
     Skip,
+    Count,
     Filter,
     Decode { audit_only: bool },
 }
 
-fn step(
-    types: &Types,
+fn unmatched(judge: &impl Judge) -> Step {
+    match judge.admission(None) {
+        Admission::Take => Step::Decode { audit_only: false },
+        Admission::Count => Step::Count,
+        Admission::Defer => Step::Defer,
+        Admission::Skip => Step::Skip,
+    }
+}
+
+fn step<J: Judge>(
+    judge: &J,
     sampler: &mut Sampler,
     whitelist: &Snapshot,
     data_type: TypeIndex,
     record: &Delivered<'_>,
 ) -> Step {
-    if types.is_stopped(data_type) {
-        return Step::Defer;
+    match judge.admission(Some(data_type)) {
+        Admission::Take => {}
+        Admission::Count if record.payload.is_some() => return Step::Count,
+        Admission::Count => return Step::Skip,
+        Admission::Defer => return Step::Defer,
+        Admission::Skip => return Step::Skip,
     }
     if record.payload.is_none() {
         return Step::Skip;
     }
+    if judge.judge_time(record.timestamp) == Verdict::Filtered {
+        return Step::Filter;
+    }
     // Without a key, or with an empty one, there is nothing to judge by; decode finds that key and id disagree.
     let key = record.key.filter(|key| !key.is_empty());
-    let (true, Some(key)) = (types.trusts_key(data_type), key) else {
+    let (true, Some(key)) = (judge.trusts_key(data_type), key) else {
         return Step::Decode { audit_only: false };
     };
-    match judge(whitelist, data_type, key) {
+    match judge.judge(whitelist, data_type, key) {
         Verdict::Pass => Step::Decode { audit_only: false },
-        Verdict::Filtered if sampler.pick() => Step::Decode { audit_only: true },
+        Verdict::Filtered if judge.audits_keys() && sampler.pick() => Step::Decode { audit_only: true },
         Verdict::Filtered => Step::Filter,
     }
 }

@@ -16,6 +16,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use reprise_shared::position::{Partition, TopicName, TopicPartition};
 
+use super::client_log;
 use super::lag::Lag;
 
 /// What the coordinator asks for.
@@ -57,18 +58,11 @@ impl ClientContext for Context {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(facility, message, "kafka client");
-            }
-            RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "kafka client"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, message, "kafka client"),
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "kafka client"),
-        }
+        client_log::line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka client");
+        client_log::error(&error, reason);
     }
 }
 

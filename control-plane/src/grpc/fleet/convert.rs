@@ -3,6 +3,7 @@
 use reprise_proto::v1::*;
 use reprise_shared::catalog;
 use reprise_shared::heartbeat::{self, Heartbeat, Role};
+use reprise_shared::ingest_state::deferred::Owed;
 use reprise_shared::ingest_state::stops::TypeState;
 
 use crate::fleet::{self, Lag};
@@ -41,7 +42,11 @@ fn partition(told: heartbeat::Partition) -> WorkerPartition {
     }
 }
 
-pub(super) fn data_type(data_type: &catalog::DataType, state: Option<TypeState>) -> DataType {
+/// At most so many owed intervals are shown of a data type.
+const MOST_OWED: usize = 100;
+
+pub(super) fn data_type(data_type: &catalog::DataType, state: Option<TypeState>, owed: Vec<Owed>) -> DataType {
+    let owed_left_out = u32::try_from(owed.len().saturating_sub(MOST_OWED)).unwrap_or(u32::MAX);
     let etag = fleet::etag(state.as_ref());
     let key_distrusted = data_type.in_key && state.as_ref().is_some_and(|state| state.in_key_off);
     let stopped = state.filter(|state| state.stopped);
@@ -61,6 +66,20 @@ pub(super) fn data_type(data_type: &catalog::DataType, state: Option<TypeState>)
         filters_by_key: data_type.in_key && !key_distrusted,
         key_distrusted,
         etag,
+        owed: owed.into_iter().take(MOST_OWED).map(owed_interval).collect(),
+        owed_left_out,
+    }
+}
+
+fn owed_interval(owed: Owed) -> OwedInterval {
+    OwedInterval {
+        topic: owed.topic.to_string(),
+        partition: owed.interval.partition.into(),
+        start: owed.interval.start.0,
+        end: owed.interval.end.0,
+        reason: owed.interval.reason,
+        growing: owed.interval.open,
+        job_id: owed.job.unwrap_or_default(),
     }
 }
 

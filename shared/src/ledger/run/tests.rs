@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::super::member::Source;
 use super::*;
 use crate::catalog::TypeIndex;
 use crate::ledger::{Interval, RunId, TypeTally, holes, union};
@@ -19,6 +20,7 @@ fn ledger(run: &str, limits: Limits) -> PartitionLedger {
         },
         topic_id: TopicId::new("id"),
         run: RunId::new(run),
+        source: Source::Live,
     };
     PartitionLedger::new(identity, vec!["basic".to_owned(), "risk".to_owned()].into(), limits)
 }

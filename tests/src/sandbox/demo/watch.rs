@@ -38,8 +38,8 @@ struct Changed {
 }
 
 impl Watch<'_> {
-    /// Works until the worker has consumed everything and has applied the new whitelist.
-    pub(super) async fn run(self) -> Result<()> {
+    /// Works until the worker has consumed everything and has applied the new whitelist; returns its version.
+    pub(super) async fn run(self) -> Result<u64> {
         let clock = Clock::system();
         let begun = clock.monotonic();
         let start = Counters::read(self.stack).await?;
@@ -68,7 +68,7 @@ impl Watch<'_> {
             if let Some(changed) = changed.as_ref().filter(|_| !applied) {
                 applied = self.applied(changed, &live, &clock).await?;
             }
-            if applied && consumed >= self.total {
+            if let Some(changed) = changed.as_ref().filter(|_| applied && consumed >= self.total) {
                 let took = now.saturating_sub(begun).as_secs_f64();
                 let filtered = counters.records(None, None).filtered - start.records(None, None).filtered;
                 live.end(format_args!(
@@ -77,7 +77,7 @@ impl Watch<'_> {
                     number(rows),
                     number(filtered)
                 ));
-                return Ok(());
+                return Ok(changed.version);
             }
             if now.saturating_sub(begun) > self.limit {
                 bail!(

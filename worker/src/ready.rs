@@ -1,42 +1,39 @@
 //! What a worker depends on, waited for at start. An outage is waited out; what only a person can mend ends the
 //! process with everything that is wrong.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use reprise_shared::catalog::{Catalog, tables};
-use reprise_shared::clock::Clock;
 use reprise_shared::enrich::{self, Lookups};
-use reprise_shared::health::Readiness;
 use reprise_shared::mysql::{self, Database};
 use reprise_shared::redis::Redis;
-use reprise_shared::supervise::{OnCancel, OnError, Supervisor};
+use reprise_shared::supervise::{OnCancel, OnError};
 use reprise_shared::telemetry::chain;
 use reprise_shared::whitelist;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
-use crate::config::Config;
+use crate::run::{Error, Life};
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What is ready.
-pub(super) struct Ready {
-    pub(super) database: Database,
-    pub(super) redis: Redis,
-    pub(super) whitelist: whitelist::Handle,
-    pub(super) lookups: Lookups,
+pub(crate) struct Ready {
+    pub(crate) database: Database,
+    pub(crate) redis: Redis,
+    pub(crate) whitelist: whitelist::Handle,
+    pub(crate) lookups: Lookups,
 }
 
 /// Waits for MySQL with the right schema and tables, and for a known whitelist. `None`: shutdown came first.
-pub(super) async fn wait(
-    config: &Config,
-    catalog: &Arc<Catalog>,
-    clock: &Clock,
-    readiness: &Readiness,
-    supervisor: &Supervisor,
-    shutdown: &CancellationToken,
-) -> Result<Option<Ready>, Error> {
+pub(crate) async fn wait(life: &Life<'_>) -> Result<Option<Ready>, Error> {
+    let Life {
+        config,
+        catalog,
+        clock,
+        readiness,
+        supervisor,
+        shutdown,
+    } = life;
     let setting = |what, source| Error::Setting { what, source };
     let database = Database::new(&config.mysql.database(), clock.clone())
         .map_err(|error| setting("mysql.url", Box::new(error)))?;
@@ -78,7 +75,7 @@ pub(super) async fn wait(
         ..whitelist::Config::default()
     };
     let (watcher, handle) = whitelist::Watcher::new(redis.clone(), names, watching, clock.clone());
-    let token = shutdown.clone();
+    let token = CancellationToken::clone(shutdown);
     supervisor.spawn("whitelist", OnError::ShutDown, OnCancel::Abort, async move {
         watcher.run(token).await;
         Ok::<_, Error>(())
@@ -98,7 +95,7 @@ pub(super) async fn wait(
         catalog,
         database.pool().clone(),
         clock.clone(),
-        supervisor.clone(),
+        (*supervisor).clone(),
         limits,
     );
     Ok(Some(Ready {

@@ -1,0 +1,326 @@
+//! Replays under faults: workers killed and frozen, servers restarted, live traffic on the same keys.
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use rand::{RngCore as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use reprise_shared::jobs::{Event, JobId, JobState, Mode};
+use reprise_tests::env::{Servers, rounds};
+use reprise_tests::feed::{DataType, FeedConfig, FeedRecord, Fund, moment};
+use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE, endpoints_with, feed_of_all_kinds, sum_of};
+use reprise_tests::servers::Server as _;
+use reprise_tests::wait::wait_for;
+use sqlx::Connection as _;
+
+const FUNDS: u32 = 200;
+
+fn options() -> Options {
+    let settings = [
+        ("replay.live_first.floor_rate", "4000000000"),
+        // A slow machine is not what this is about.
+        ("replay.live_first.latency_cut", "20s"),
+        ("replay.live_first.latency_hold", "60s"),
+        ("replay.poll", "100ms"),
+        ("replay.lease", "2s"),
+        ("replay.renew", "500ms"),
+        ("replay.checkpoint", "200ms"),
+        ("replay.max_attempts", "100"),
+    ];
+    Options {
+        settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        ..Options::default()
+    }
+}
+
+/// Makes risk records, each of a key of its own: fund by fund, day by day.
+fn records(count: u32, version: i64) -> Vec<FeedRecord> {
+    let day = |number: u32| jiff::civil::date(2000, 1, 1) + jiff::Span::new().days(i64::from(number));
+    (0..count)
+        .map(|number| {
+            let fund = Fund(1 + number % FUNDS);
+            let payload = format!(
+                r#"{{"performanceId":"{}","alertDate":"{}","riskLevel":{version},"riskScore":1.5,"sourceTime":"{}"}}"#,
+                fund.performance_id(),
+                day(number / FUNDS),
+                moment(version)
+            );
+            FeedRecord {
+                data_type: DataType::Risk,
+                key: fund.performance_id().into_bytes(),
+                headers: &[("data-type", "fund_risk")],
+                payload: Some(payload.into_bytes()),
+                timestamp_ms: moment(version).as_millisecond(),
+                ..FeedRecord::empty()
+            }
+        })
+        .collect()
+}
+
+fn funds() -> FeedConfig {
+    FeedConfig {
+        records: Some(0),
+        funds: FUNDS,
+        ..FeedConfig::default()
+    }
+}
+
+/// Checks that a job inserted and updated exactly so many rows, and that the tables are the oracle's.
+async fn check(fleet: &Fleet, job: JobId, (inserted, updated): (u64, u64)) -> Result<()> {
+    let progress = fleet.job_succeeds(job, PATIENCE).await?;
+    let written = progress.written;
+    ensure!(
+        (written.inserted, written.updated) == (inserted, updated),
+        "{written:?}, where {inserted} were to be inserted and {updated} updated"
+    );
+    ensure!(
+        progress.read.read == inserted + updated,
+        "{} of {} records were read",
+        progress.read.read,
+        inserted + updated
+    );
+    fleet.check_tables(Some(funds()), Vec::new()).await?;
+    Ok(())
+}
+
+/// Kills a replay worker so many times while a job goes on.
+async fn kill(fleet: &mut Fleet, worker: usize, job: JobId, rounds: u32, random: &mut ChaCha8Rng) -> Result<()> {
+    for round in 0..rounds {
+        fleet
+            .job_reads(job, 1 + u64::from(random.next_u32() % 900), PATIENCE)
+            .await?;
+        fleet.workers[worker].kill()?;
+        let at = fleet.progress(job).await?;
+        eprintln!(
+            "kill {round}: {} read, {} rows written",
+            at.read.read,
+            sum_of(&at.written)
+        );
+        fleet.workers[worker].start()?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_worker_killed_at_random_moments_leaves_exact_counts() -> Result<()> {
+    let rounds = rounds(3)?;
+    let mut fleet = Fleet::new("replay-kill", options()).await?;
+    fleet.seed(&funds()).await?;
+    let count = 3_000 + 1_500 * rounds;
+    let asked = Asked {
+        per_second: Some(3_000),
+        slice: 2_000,
+        ..Asked::default()
+    };
+    let worker = fleet.start_replay_workers(1).await?;
+    let mut random = ChaCha8Rng::seed_from_u64(41);
+
+    fleet.publish_records(records(count, 1)).await?;
+    let first = fleet.slices("fund_risk", asked.slice).await?;
+    let ends: Vec<u64> = fleet.bounds().await?.iter().map(|(_, end)| *end).collect();
+    let job = fleet.replay_slices(first, &asked).await?;
+    kill(&mut fleet, worker, job, rounds, &mut random).await?;
+    check(&fleet, job, (u64::from(count), 0)).await?;
+
+    // A newer version of every row.
+    fleet.publish_records(records(count, 2)).await?;
+    let mut slices = fleet.slices("fund_risk", u64::MAX / 2).await?;
+    for slice in &mut slices {
+        slice.start.0 = ends[usize::from(slice.topic_partition.partition.0)];
+    }
+    let job = fleet.replay_slices(slices, &asked).await?;
+    kill(&mut fleet, worker, job, rounds, &mut random).await?;
+    check(&fleet, job, (0, u64::from(count))).await?;
+    eprintln!(
+        "{} kills, {count} rows inserted and {count} updated, exactly",
+        2 * rounds
+    );
+    fleet.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_worker_frozen_beyond_its_lease_in_a_transaction_writes_nothing_when_it_wakes() -> Result<()> {
+    let mut fleet = Fleet::new("replay-freeze", options()).await?;
+    fleet.seed(&funds()).await?;
+    fleet.publish_records(records(2_000, 1)).await?;
+    let asked = Asked {
+        lanes: 1,
+        ..Asked::default()
+    };
+    let first = fleet.start_replay_workers(1).await?;
+
+    // A row that no batch can pass: whoever comes to it waits with its transaction open.
+    let url = fleet.isolation.mysql_url();
+    let mut blocker = sqlx::mysql::MySqlConnection::connect(&url).await?;
+    let mut held = blocker.begin().await?;
+    sqlx::query(
+        "INSERT INTO t_ai_risk (fund_code, alert_date, risk_level, risk_score, source_time, source_position) \
+         SELECT fund_code, '2000-01-01', 0, 0, '2000-01-01', '' FROM t_fund_basic_info",
+    )
+    .execute(&mut *held)
+    .await?;
+    let job = fleet.replay("fund_risk", &asked).await?;
+    wait_for("a batch to wait for the row", PATIENCE, async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%mark_fund_risk%' AND TIME_MS > 200 \
+             AND DB = DATABASE()",
+        )
+        .fetch_one(&fleet.pool)
+        .await
+        .map_err(|error| format!("{error:#}"))?;
+        if waiting > 0 {
+            Ok(())
+        } else {
+            Err("none waits".to_owned())
+        }
+    })
+    .await
+    .with_context(|| fleet.log_of(first))?;
+    fleet.workers[first].signal(Signal::SIGSTOP)?;
+    held.rollback().await?;
+
+    // Its transaction is open on the server. Another takes over once the lease is up and the session was ended.
+    let second = fleet.start_replay_workers(1).await?;
+    check(&fleet, job, (2_000, 0)).await?;
+    fleet.workers[first].signal(Signal::SIGCONT)?;
+    wait_for("the first worker to find out", PATIENCE, async || {
+        let log = fleet.whole_log(first);
+        let told = log.contains("another owner") || log.contains("\"lost\"");
+        if told { Ok(()) } else { Err("it has not yet".to_owned()) }
+    })
+    .await
+    .with_context(|| fleet.log_of(first))?;
+    check(&fleet, job, (2_000, 0)).await?;
+    ensure!(fleet.workers[second].pid().is_some(), "{}", fleet.log_of(second));
+    eprintln!("the frozen worker found out that the task was another's");
+    fleet.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_worker_that_wakes_up_after_its_job_was_cancelled_writes_nothing() -> Result<()> {
+    let mut fleet = Fleet::new("replay-cancel", options()).await?;
+    fleet.seed(&funds()).await?;
+    fleet.publish_records(records(6_000, 1)).await?;
+    let worker = fleet.start_replay_workers(1).await?;
+    let asked = Asked {
+        per_second: Some(1_000),
+        ..Asked::default()
+    };
+    let job = fleet.replay("fund_risk", &asked).await?;
+    fleet.job_reads(job, 500, PATIENCE).await?;
+    fleet.workers[worker].signal(Signal::SIGSTOP)?;
+    fleet.ask(job, Event::Cancel).await?;
+    fleet.job_is(job, JobState::Cancelled, PATIENCE).await?;
+    let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM t_ai_risk")
+        .fetch_one(&fleet.pool)
+        .await?;
+    let counted = fleet.progress(job).await?.written.inserted;
+    ensure!(
+        counted == rows.unsigned_abs(),
+        "{counted} rows were counted, and {rows} are there"
+    );
+    fleet.workers[worker].signal(Signal::SIGCONT)?;
+    let waited = wait_for("the worker to find out", PATIENCE, async || {
+        let log = fleet.whole_log(worker);
+        let ended = log.lines().filter(|line| line.contains("task ended")).count();
+        let begun = log.lines().filter(|line| line.contains("task begins")).count();
+        if begun > 0 && ended == begun {
+            Ok(())
+        } else {
+            Err(format!("{ended} of {begun} tasks ended"))
+        }
+    });
+    waited.await.with_context(|| fleet.log_of(worker))?;
+    let after: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM t_ai_risk")
+        .fetch_one(&fleet.pool)
+        .await?;
+    ensure!(after == rows, "{} rows were written after the end", after - rows);
+    ensure!(
+        fleet.progress(job).await?.written.inserted == counted,
+        "the counts changed after the end"
+    );
+    eprintln!("cancelled at {rows} rows, exactly as counted; none came later");
+    fleet.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_a_replay_beside_live_traffic_on_the_same_keys_ends_in_the_tables_of_the_oracle() -> Result<()> {
+    let config = feed_of_all_kinds(Some(6_000), 43);
+    let mut fleet = Fleet::new("replay-live", options()).await?;
+    fleet.seed(&config).await?;
+    fleet.publish(config.clone()).await?;
+    fleet.start_workers(1).await?;
+    fleet.caught_up(PATIENCE).await?;
+    let worker = fleet.start_replay_workers(1).await?;
+    let load = fleet.load(feed_of_all_kinds(None, 44), 300);
+    let before = fleet.positions().await?;
+    let mut jobs = Vec::new();
+    for (data_type, mode) in [
+        ("fund_valuation", Mode::Live),
+        ("fund_risk", Mode::Repair),
+        ("fund_basic", Mode::Live),
+        ("fund_valuation", Mode::Verify),
+    ] {
+        let asked = Asked {
+            mode,
+            slice: 1_000,
+            per_second: Some(4_000),
+            ..Asked::default()
+        };
+        jobs.push(fleet.replay(data_type, &asked).await?);
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(45);
+    kill(&mut fleet, worker, jobs[0], 1, &mut random).await?;
+    for job in jobs {
+        let written = fleet.job_succeeds(job, PATIENCE).await?.written;
+        ensure!(written.inserted == 0, "everything was there already: {written:?}");
+        ensure!(
+            written.missing + written.different + written.older == 0,
+            "nothing was damaged: {written:?}"
+        );
+    }
+    let after = fleet.positions().await?;
+    ensure!(
+        before.iter().zip(&after).all(|(before, after)| before.0 <= after.0),
+        "committed positions went back from {before:?} to {after:?}"
+    );
+    load.finish().await?;
+    fleet.check_all(&config, Vec::new()).await?;
+    ensure!(
+        fleet.groups().await? == [fleet.isolation.group()],
+        "{:?}",
+        fleet.groups().await?
+    );
+    fleet.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_mysql_and_kafka_restarted_under_a_replay_are_waited_out() -> Result<()> {
+    let mut mysql = Servers::own().mariadb().await?;
+    let mut kafka = Servers::own().kafka().await?;
+    let endpoints = endpoints_with(|all| {
+        mysql.endpoint().clone_into(&mut all.mysql);
+        kafka.endpoint().clone_into(&mut all.kafka);
+    })
+    .await?;
+    let mut options = options();
+    options.endpoints = Some(endpoints);
+    let mut fleet = Fleet::new("replay-servers", options).await?;
+    fleet.seed(&funds()).await?;
+    let count = 12_000;
+    fleet.publish_records(records(count, 1)).await?;
+    let worker = fleet.start_replay_workers(1).await?;
+    let asked = Asked {
+        per_second: Some(2_000),
+        ..Asked::default()
+    };
+    let job = fleet.replay("fund_risk", &asked).await?;
+    fleet.job_reads(job, 500, PATIENCE).await?;
+    mysql.kill()?;
+    mysql.start_again().await?;
+    wait_for("mysql", PATIENCE, async || fleet.progress(job).await.map(|_| ())).await?;
+    fleet.job_reads(job, 500, PATIENCE).await?;
+    kafka.restart().await?;
+    check(&fleet, job, (u64::from(count), 0)).await?;
+    ensure!(fleet.workers[worker].pid().is_some(), "{}", fleet.log_of(worker));
+    fleet.stop().await
+}

@@ -1,0 +1,64 @@
+//! What lanes ask of a task: a fault that would stop a live type ends the task instead, and its job with it.
+
+use std::sync::OnceLock;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use reprise_shared::catalog::{LookupIndex, TypeIndex};
+use reprise_shared::jobs::Mode;
+use tokio_util::sync::CancellationToken;
+
+use crate::lanes::{StopReason, TypeControl};
+use crate::lookup_changes::Reporter;
+
+/// Connects lanes with their task.
+#[derive(Debug)]
+pub(super) struct Control {
+    lookup_changes: Option<Reporter>,
+    fault: OnceLock<(StopReason, String)>,
+    faulty: CancellationToken,
+}
+
+impl Control {
+    /// Makes the hooks of a task. Only a job that writes into the type's own table changes lookups.
+    pub(super) fn new(mode: Mode, lookup_changes: Reporter) -> Self {
+        let writes = match mode {
+            Mode::Live | Mode::Overwrite | Mode::Repair => true,
+            Mode::Isolated | Mode::Verify => false,
+        };
+        Self {
+            lookup_changes: writes.then_some(lookup_changes),
+            fault: OnceLock::new(),
+            faulty: CancellationToken::new(),
+        }
+    }
+
+    /// Waits for a fault. Cancel-safe.
+    pub(super) async fn fault(&self) -> (StopReason, String) {
+        self.faulty.cancelled().await;
+        self.fault.get().cloned().unwrap_or((StopReason::Schema, String::new()))
+    }
+}
+
+impl TypeControl for Control {
+    fn is_stopped(&self, _data_type: TypeIndex) -> bool {
+        false
+    }
+
+    fn stop<'a>(&'a self, _data_type: TypeIndex, reason: StopReason, detail: String) -> BoxFuture<'a, ()> {
+        async move {
+            // Another lane may have met the same fault.
+            let _ = self.fault.set((reason, detail));
+            self.faulty.cancel();
+            // Nothing of this task completes any more: it is abandoned in a moment.
+            std::future::pending::<()>().await;
+        }
+        .boxed()
+    }
+
+    fn lookup_written(&self, lookup: LookupIndex, keys: Vec<String>) {
+        if let Some(reporter) = &self.lookup_changes {
+            reporter.committed(lookup, keys);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Live first: when a replay has to slow down or to stand still, decided from what is known of live traffic and of the
+//! database (pure). Above its first threshold a signal cuts the rate, above its second it holds everything; what is
+//! held goes on only when every signal is below its first threshold again, so that it does not flutter.
+
+use std::time::Duration;
+
+use reprise_shared::config::{Faults, Secret, Validate};
+use serde::{Deserialize, Serialize};
+
+/// The thresholds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// The time between two looks.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Records by which live traffic is behind, in the topics that are replayed: from here on the rate is cut.
+    pub lag_cut: u64,
+    /// From here on replays hold.
+    pub lag_hold: u64,
+    /// The time that a small write takes: from here on the rate is cut.
+    #[serde(with = "humantime_serde")]
+    pub latency_cut: Duration,
+    /// From here on replays hold.
+    #[serde(with = "humantime_serde")]
+    pub latency_hold: Duration,
+    /// A replica of the database whose delay counts, as a URL like `mysql.url`; empty: no replica is asked.
+    pub replica_url: Secret,
+    /// The replica's delay from which on the rate is cut.
+    #[serde(with = "humantime_serde")]
+    pub replica_cut: Duration,
+    /// From here on replays hold.
+    #[serde(with = "humantime_serde")]
+    pub replica_hold: Duration,
+    /// Records a second of each task while the rate is cut.
+    pub cut_rate: u64,
+    /// Records a second of each task while nothing is known of live traffic.
+    pub floor_rate: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            lag_cut: 50_000,
+            lag_hold: 200_000,
+            latency_cut: Duration::from_millis(500),
+            latency_hold: Duration::from_secs(2),
+            replica_url: Secret::default(),
+            replica_cut: Duration::from_secs(5),
+            replica_hold: Duration::from_secs(20),
+            cut_rate: 2_000,
+            floor_rate: 2_000,
+        }
+    }
+}
+
+impl Validate for Config {
+    fn validate(&self, faults: &mut Faults) {
+        let (millisecond, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
+        for (key, value, least, most) in [
+            (
+                "interval",
+                self.interval,
+                Duration::from_millis(100),
+                Duration::from_secs(30),
+            ),
+            ("latency_cut", self.latency_cut, millisecond, hour),
+            ("latency_hold", self.latency_hold, self.latency_cut, hour),
+            ("replica_cut", self.replica_cut, millisecond, hour),
+            ("replica_hold", self.replica_hold, self.replica_cut, hour),
+        ] {
+            faults.check_range(key, value, least, most);
+        }
+        faults.check_range("lag_cut", self.lag_cut, 1, u64::MAX);
+        faults.check_range("lag_hold", self.lag_hold, self.lag_cut, u64::MAX);
+        faults.check_range("cut_rate", self.cut_rate, 1, u64::from(u32::MAX));
+        faults.check_range("floor_rate", self.floor_rate, 1, u64::from(u32::MAX));
+    }
+}
+
+/// What is known at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Signals {
+    /// Records by which live traffic is behind; `None`: it cannot be told.
+    pub(crate) live_lag: Option<u64>,
+    /// The longest of the small writes since the last look, or of a question.
+    pub(crate) latency: Duration,
+    /// The replica's delay; `None`: there is no replica to ask.
+    pub(crate) replica_lag: Option<Duration>,
+}
+
+/// How fast replays may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speed {
+    /// As fast as their jobs allow.
+    Full,
+    /// At most so many records a second, each task.
+    AtMost(u64),
+    /// Not at all.
+    Hold,
+}
+
+/// What was decided, and why, for a person; empty at full speed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) speed: Speed,
+    pub(crate) reason: String,
+}
+
+impl Decision {
+    pub(crate) fn full() -> Self {
+        Self {
+            speed: Speed::Full,
+            reason: String::new(),
+        }
+    }
+}
+
+/// Decides by what is known now, and by whether replays are held.
+pub(crate) fn decide(held: bool, signals: &Signals, config: &Config) -> Decision {
+    let grades = [
+        signals.live_lag.map(|lag| {
+            let text = format!("live traffic is {lag} records behind");
+            grade(lag, (config.lag_cut, config.lag_hold), held, text)
+        }),
+        Some({
+            let text = format!("the database takes {:.1?} for a small write", signals.latency);
+            grade(signals.latency, (config.latency_cut, config.latency_hold), held, text)
+        }),
+        signals.replica_lag.map(|lag| {
+            let text = format!("the replica is {lag:.1?} behind");
+            grade(lag, (config.replica_cut, config.replica_hold), held, text)
+        }),
+    ];
+    let worst = grades.into_iter().flatten().max_by_key(|(grade, _)| *grade);
+    match worst {
+        Some((Grade::Hold, why)) => Decision {
+            speed: Speed::Hold,
+            reason: format!("held: {why}"),
+        },
+        Some((Grade::Cut, why)) => Decision {
+            speed: Speed::AtMost(config.cut_rate),
+            reason: format!("slowed down: {why}"),
+        },
+        Some((Grade::Fine, _)) | None if signals.live_lag.is_none() => Decision {
+            speed: Speed::AtMost(config.floor_rate),
+            reason: "slowed down: nothing is known of live traffic".to_owned(),
+        },
+        Some((Grade::Fine, _)) | None => Decision::full(),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Grade {
+    Fine,
+    Cut,
+    Hold,
+}
+
+fn grade<T: PartialOrd>(value: T, (cut, hold): (T, T), held: bool, text: String) -> (Grade, String) {
+    let grade = if value >= hold || (held && value >= cut) {
+        Grade::Hold
+    } else if value >= cut {
+        Grade::Cut
+    } else {
+        Grade::Fine
+    };
+    (grade, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speed(held: bool, lag: Option<u64>, milliseconds: u64) -> Speed {
+        let signals = Signals {
+            live_lag: lag,
+            latency: Duration::from_millis(milliseconds),
+            replica_lag: None,
+        };
+        decide(held, &signals, &Config::default()).speed
+    }
+
+    #[test]
+    fn signals_cut_first_and_then_hold() {
+        assert_eq!(speed(false, Some(0), 1), Speed::Full);
+        assert_eq!(speed(false, Some(50_000), 1), Speed::AtMost(2_000));
+        assert_eq!(speed(false, Some(200_000), 1), Speed::Hold);
+        assert_eq!(speed(false, Some(0), 600), Speed::AtMost(2_000));
+        assert_eq!(speed(false, Some(0), 2_000), Speed::Hold);
+    }
+
+    #[test]
+    fn what_is_held_goes_on_below_the_first_threshold_only() {
+        assert_eq!(speed(true, Some(60_000), 1), Speed::Hold);
+        assert_eq!(speed(true, Some(0), 600), Speed::Hold);
+        assert_eq!(speed(true, Some(49_999), 499), Speed::Full);
+    }
+
+    #[test]
+    fn without_a_sign_of_live_traffic_it_keeps_to_the_floor_and_says_so() {
+        let decision = decide(false, &Signals::default(), &Config::default());
+        assert_eq!(decision.speed, Speed::AtMost(2_000));
+        assert!(decision.reason.contains("nothing is known"), "{}", decision.reason);
+        assert_eq!(speed(true, None, 600), Speed::Hold);
+    }
+
+    #[test]
+    fn the_worst_signal_gives_the_reason() {
+        let signals = Signals {
+            live_lag: Some(60_000),
+            latency: Duration::from_millis(1),
+            replica_lag: Some(Duration::from_secs(30)),
+        };
+        let decision = decide(false, &signals, &Config::default());
+        assert_eq!(
+            (decision.speed, decision.reason.as_str()),
+            (Speed::Hold, "held: the replica is 30.0s behind")
+        );
+    }
+}
