@@ -6,12 +6,17 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
+use reprise_proto::v1::GetLagRequest;
+use reprise_proto::v1::fleet_service_client::FleetServiceClient;
 use reprise_tests::api_doc::{Example, compare, examples, keep, masked, run, with_outputs};
 use reprise_tests::control::{ControlPlane, Issuer};
 use reprise_tests::feed::{BadClass, BadShare, FeedConfig};
 use reprise_tests::fleet::{Fleet, Options, PATIENCE};
 use reprise_tests::grpcurl;
+use reprise_tests::wait::wait_for;
 use tempfile::TempDir;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api.md");
 /// The topic's name in the document.
@@ -79,6 +84,7 @@ async fn world() -> Result<(Fleet, ControlPlane, BTreeMap<&'static str, String>,
     let server = ControlPlane::start_on(&fleet.isolation, settings).await?;
     server.ready().await?;
     let token = |role| issuer.token(role, role);
+    ends_are_known(&server, &token("viewer")).await?;
     let variables = BTreeMap::from([
         ("CONTROL_PLANE", server.grpc.to_string()),
         ("VIEWER", token("viewer")),
@@ -86,6 +92,21 @@ async fn world() -> Result<(Fleet, ControlPlane, BTreeMap<&'static str, String>,
         ("ADMIN", token("admin")),
     ]);
     Ok((fleet, server, variables, keys))
+}
+
+/// Waits until the workers' heartbeats tell where each partition ends: a worker hears of it every few seconds.
+async fn ends_are_known(server: &ControlPlane, viewer: &str) -> Result<()> {
+    let client = FleetServiceClient::new(server.channel());
+    let bearer = format!("Bearer {viewer}").parse::<MetadataValue<_>>()?;
+    wait_for("the ends of all partitions", PATIENCE, async || {
+        let mut request = Request::new(GetLagRequest::default());
+        request.metadata_mut().insert("authorization", bearer.clone());
+        let lag = client.clone().get_lag(request).await;
+        let lag = lag.map_err(|status| format!("{status:?}"))?.into_inner();
+        let known = lag.partitions.len() == 4 && lag.unknown_partitions == 0 && lag.total_lag == 0;
+        if known { Ok(()) } else { Err(format!("{lag:?}")) }
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,9 +18,9 @@ pub struct Config {
     pub max_ranges: usize,
     /// One page of an audit has no more intervals than this, one partition of it included. 10,000.
     pub max_intervals: usize,
-    /// One step of a purge reads at most this many ranges: about 3 ms of Redis. 300.
+    /// One step of a purge reads at most this many ranges: about 2 ms of Redis. 150.
     pub max_scan: u32,
-    /// One step of a purge removes at most this many. 300.
+    /// One step of a purge removes at most this many. 150.
     pub max_deletes: u32,
     /// Redis is left alone for this long between two steps of a purge. 5 ms.
     #[serde(with = "humantime_serde")]
@@ -39,13 +39,14 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
+        let step = PurgeStep::default();
         Self {
             max_read: 2_000,
             max_looked_at: 20_000,
             max_ranges: 100_000,
             max_intervals: 10_000,
-            max_scan: 300,
-            max_deletes: 300,
+            max_scan: step.max_scan,
+            max_deletes: step.max_deletes,
             pause: Duration::from_millis(5),
         }
     }
