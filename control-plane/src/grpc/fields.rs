@@ -52,10 +52,8 @@ impl Fields {
 
     /// Refuses a text that is too long or holds control characters. `longest` counts bytes.
     pub fn text(&mut self, field: &str, text: &str, longest: usize) {
-        if text.len() > longest {
-            self.refuse(field, format!("has {} bytes; at most {longest} are taken", text.len()));
-        } else if text.chars().any(char::is_control) {
-            self.refuse(field, format!("{} holds control characters", quoted(text)));
+        if let Some(problem) = problem_of(text, longest) {
+            self.refuse(field, problem);
         }
     }
 
@@ -72,10 +70,9 @@ impl Fields {
     /// Refuses whitelist ids that are empty, too long, or hold control characters.
     pub fn ids(&mut self, field: &str, ids: &[String]) {
         for (place, id) in ids.iter().enumerate() {
-            if id.is_empty() {
-                self.refuse(format!("{field}[{place}]"), "is empty");
-            } else {
-                self.text(&format!("{field}[{place}]"), id, LONGEST_ID);
+            let empty = id.is_empty().then(|| "is empty".to_owned());
+            if let Some(problem) = empty.or_else(|| problem_of(id, LONGEST_ID)) {
+                self.refuse(format!("{field}[{place}]"), problem);
             }
         }
     }
@@ -124,6 +121,15 @@ impl Fields {
         let error = Error::new(ErrorReason::InvalidFields, message).with("violations", count);
         Err(error.with_violations(self.violations))
     }
+}
+
+/// Says what is wrong with a text of at most `longest` bytes.
+fn problem_of(text: &str, longest: usize) -> Option<String> {
+    if text.len() > longest {
+        return Some(format!("has {} bytes; at most {longest} are taken", text.len()));
+    }
+    let control = text.chars().any(char::is_control);
+    control.then(|| format!("{} holds control characters", quoted(text)))
 }
 
 /// Turns a time of ours into one of the wire.
