@@ -38,6 +38,8 @@ pub async fn measure(bench: &mut Bench, pairs: usize) -> Result<Figure> {
     let (mut ratios, mut raw) = (Vec::new(), Vec::new());
     for pair in 0..pairs {
         let without = phase(bench, pair * 2).await?;
+        // So that the replay writes every row.
+        bench.ground.change_rows().await?;
         let job = bench.begin(Vec::new()).await?;
         let with = phase(bench, pair * 2 + 1).await;
         bench.cancel(&job).await?;

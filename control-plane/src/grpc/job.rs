@@ -1,6 +1,7 @@
 //! JobService: what is processed again.
 
 mod failure;
+mod moves;
 mod plan;
 mod show;
 mod spec;
@@ -11,6 +12,7 @@ use reprise_proto::v1::*;
 use reprise_shared::jobs::{self, Event, JobId, JobsFilter};
 use tonic::{Request, Response, Status, async_trait};
 
+use self::moves::Move;
 use super::changes::Changes;
 use super::error::{Error, quoted};
 use super::fields::Fields;
@@ -146,52 +148,28 @@ impl JobService for Service {
 
     async fn pause_job(&self, request: Request<PauseJobRequest>) -> Result<Response<PauseJobResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let named = (
-            request.job_id.as_str(),
-            request.request_id.as_str(),
-            request.etag.as_str(),
-        );
-        let (id, asked) = checked(&caller, "PauseJob", &request, named, request.validate_only)?;
+        let (id, asked) = checked(&caller, &request.into_inner())?;
         let job = Some(self.change(Some(id), Change::Move(Event::Pause), asked).await?);
         Ok(Response::new(PauseJobResponse { job }))
     }
 
     async fn resume_job(&self, request: Request<ResumeJobRequest>) -> Result<Response<ResumeJobResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let named = (
-            request.job_id.as_str(),
-            request.request_id.as_str(),
-            request.etag.as_str(),
-        );
-        let (id, asked) = checked(&caller, "ResumeJob", &request, named, request.validate_only)?;
+        let (id, asked) = checked(&caller, &request.into_inner())?;
         let job = Some(self.change(Some(id), Change::Move(Event::Resume), asked).await?);
         Ok(Response::new(ResumeJobResponse { job }))
     }
 
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let named = (
-            request.job_id.as_str(),
-            request.request_id.as_str(),
-            request.etag.as_str(),
-        );
-        let (id, asked) = checked(&caller, "CancelJob", &request, named, request.validate_only)?;
+        let (id, asked) = checked(&caller, &request.into_inner())?;
         let job = Some(self.change(Some(id), Change::Move(Event::Cancel), asked).await?);
         Ok(Response::new(CancelJobResponse { job }))
     }
 
     async fn retry_job(&self, request: Request<RetryJobRequest>) -> Result<Response<RetryJobResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let named = (
-            request.job_id.as_str(),
-            request.request_id.as_str(),
-            request.etag.as_str(),
-        );
-        let (id, asked) = checked(&caller, "RetryJob", &request, named, request.validate_only)?;
+        let (id, asked) = checked(&caller, &request.into_inner())?;
         let jobs = self.jobs.clone();
         let made = async move { jobs.retry(id, asked).await.map_err(failure::answer) };
         let job = Some(self.changes.make(made).await?);
@@ -302,19 +280,17 @@ fn asked(
     }
 }
 
-/// Checks the fields that all moves of a job have: its id, request_id, etag and validate_only.
-fn checked(
-    caller: &Caller,
-    method: &str,
-    message: &impl prost::Message,
-    (id, request_id, current): (&str, &str, &str),
-    validate_only: bool,
-) -> Result<(JobId, Asked), Error> {
+/// Checks the fields that all moves of a job have.
+fn checked<M: Move>(caller: &Caller, request: &M) -> Result<(JobId, Asked), Error> {
     let mut fields = Fields::new();
-    let id = job_id(&mut fields, id);
-    fields.request_id(request_id);
-    let revision = etag(&mut fields, current);
+    let id = job_id(&mut fields, request.job_id());
+    fields.request_id(request.request_id());
+    let revision = etag(&mut fields, request.etag());
     fields.finish()?;
     let id = id.ok_or_else(Error::internal)?;
-    Ok((id, asked(caller, method, message, request_id, revision, validate_only)))
+    let (request_id, validate_only) = (request.request_id(), request.validate_only());
+    Ok((
+        id,
+        asked(caller, M::METHOD, request, request_id, revision, validate_only),
+    ))
 }
