@@ -1,4 +1,4 @@
-//! What the program does for each of its commands: load the configuration, bind, run.
+//! What the program does for each of its commands.
 
 use std::io::{Write as _, stdout};
 use std::net::SocketAddr;
@@ -9,14 +9,25 @@ use reprise_shared::config::{self, Flags, Sources};
 use reprise_shared::{catalog, signals, telemetry};
 use tokio::net::TcpListener;
 
+use crate::arguments::{Arguments, Command, Health};
 use crate::config::{Config, MigrateConfig};
-use crate::run::{Listeners, run};
+use crate::health;
+use crate::run::{Listeners, run as run_server};
 
-/// Serves until a signal.
+/// Does what the command line says.
 ///
 /// # Errors
-/// What kept the server from starting, or ended it.
-pub fn serve(flags: &Flags) -> anyhow::Result<()> {
+/// What kept it from that.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
+        Command::Serve(flags) => serve(&flags),
+        Command::Migrate(migrate) => self::migrate(&migrate.config, migrate.demo_tables),
+        Command::Health(asked) => ask_health(&asked),
+    }
+}
+
+/// Serves until a signal.
+fn serve(flags: &Flags) -> anyhow::Result<()> {
     let config: Config = config::load(&Sources::of_process(flags))?;
     if flags.dump_config {
         return write!(stdout(), "{}", config::dump(&config)?).context("print the configuration");
@@ -32,29 +43,36 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
             grpc: bind(config.grpc.listen).await?,
             http: bind(config.http.listen).await?,
         };
-        Ok(run(config, catalog, listeners, signals::shutdown()?).await?)
+        Ok(run_server(config, catalog, listeners, signals::shutdown()?).await?)
     })
 }
 
 /// Brings the schema to this version.
-///
-/// # Errors
-/// What kept it from that.
-pub fn migrate(flags: &Flags, demo_tables: bool) -> anyhow::Result<()> {
+fn migrate(flags: &Flags, demo_tables: bool) -> anyhow::Result<()> {
     let config: MigrateConfig = config::load(&Sources::of_process(flags))?;
     if flags.dump_config {
         return write!(stdout(), "{}", config::dump(&config)?).context("print the configuration");
     }
+    let catalog = catalog::load(&config.0.catalog)?;
     if flags.check_config {
         return say_valid();
     }
-    let catalog = catalog::load(&config.0.catalog)?;
     telemetry::init(config.0.log.format, &config.0.log.filter)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
-    Ok(runtime.block_on(crate::migrate::run(&config.0, &catalog, demo_tables))?)
+    Ok(small_runtime()?.block_on(crate::migrate::run(&config.0, &catalog, demo_tables))?)
+}
+
+/// Asks a control plane whether it serves.
+fn ask_health(asked: &Health) -> anyhow::Result<()> {
+    let asking = health::wait_until_serving(&asked.address, asked.patience);
+    let answer = small_runtime()?.block_on(asking);
+    answer.with_context(|| format!("ask {} for its health", asked.address))?;
+    writeln!(stdout(), "serving").context("print the answer")
+}
+
+/// One thread is enough for what only waits.
+fn small_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("start the runtime")
 }
 
 fn say_valid() -> anyhow::Result<()> {

@@ -1,9 +1,10 @@
 //! reprise's control plane: what operators and services ask and change, over gRPC.
 //!
 //! Reading order: [`config`], [`mod@run`] (the whole life of the server), [`serve`] (connections), [`guard`] (what a call
-//! passes before its service: limits, who it is, what it may), [`grpc`] (the services), and [`migrate`], the command
-//! that brings the database's schema to this version.
+//! passes before its service: limits, who it is, what it may), [`grpc`] (the services), and the commands: [`migrate`]
+//! brings the database's schema to this version, [`health`] asks whether a control plane serves.
 
+pub mod arguments;
 pub mod config;
 pub mod run;
 pub mod serve;
@@ -14,6 +15,7 @@ pub mod explain;
 pub mod offsets;
 pub mod fleet;
 pub mod metrics;
+pub mod health;
 pub mod migrate;
 pub mod command;
 pub mod audit;

@@ -3,7 +3,7 @@
 use reprise_shared::catalog::Catalog;
 use reprise_shared::clock::Clock;
 use reprise_shared::isolated::{self, Made};
-use reprise_shared::mysql::{self, Database};
+use reprise_shared::mysql::{self, Database, MigrationLock};
 
 use crate::config::Config;
 
@@ -37,7 +37,10 @@ pub async fn run(config: &Config, catalog: &Catalog, demo_tables: bool) -> Resul
         mysql::migrate_demo(pool).await.map_err(Error::DemoTables)?;
         tracing::info!("shipped target tables are there");
     }
-    for (table, made) in isolated::make_tables(pool, catalog).await.map_err(Error::Isolated)? {
+    let lock = MigrationLock::take(pool).await.map_err(Error::Own)?;
+    let tables = isolated::make_tables(pool, catalog).await;
+    lock.release().await;
+    for (table, made) in tables.map_err(Error::Isolated)? {
         match made {
             Made::Now => tracing::info!(table, "made a table for isolated rows"),
             Made::Completed => tracing::info!(

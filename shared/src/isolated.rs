@@ -29,7 +29,7 @@ pub enum Made {
 }
 
 /// Makes what is missing for every target table of a catalog, and returns what became of each table. Safe to run again,
-/// also after it was interrupted.
+/// also after it was interrupted; not by several at once, so hold a [`MigrationLock`](crate::mysql::MigrationLock).
 ///
 /// # Errors
 /// The driver's; nothing else is wrong with a table then than that it is not there or not complete.

@@ -11,7 +11,7 @@ pub mod times;
 mod transaction;
 
 pub use identity::{ServerChange, ServerIdentity, note_server, server_identity};
-pub use migrations::{Error as MigrationError, check_schema, migrate, migrate_demo};
+pub use migrations::{Error as MigrationError, MigrationLock, check_schema, migrate, migrate_demo};
 pub use session::{Config, Connector, InvalidUrl, Session};
 pub use transaction::{AsDriverError, Database};
 

@@ -25,7 +25,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 pub use self::authority::{Authority, Certificate};
 pub use self::call::{call, hang, reason, refused, send};
 pub use self::flood::{Encoded, open_streams};
-pub use self::tokens::Issuer;
+pub use self::tokens::{AUDIENCE, ISSUER, Issuer};
 
 use crate::cluster::{Service, Spec, binary};
 use crate::env::Isolation;

@@ -176,6 +176,12 @@ pub fn mysql_server() -> Result<String> {
     Ok(isolation::with_database(&url, ""))
 }
 
+/// The folder with the root of a built image: `REPRISE_IMAGE_ROOT`.
+#[must_use]
+pub fn image_root() -> Option<PathBuf> {
+    variable("REPRISE_IMAGE_ROOT").map(PathBuf::from)
+}
+
 /// How many rounds a repeated trial runs: `REPRISE_ROUNDS`, else `usual`.
 ///
 /// # Errors

@@ -5,17 +5,19 @@
 //! program behind `./dev`).
 
 pub mod api_doc;
+pub mod chart;
 pub mod cluster;
 pub mod control;
 pub mod env;
 pub mod feed;
 pub mod fleet;
-pub mod grpcurl;
+pub mod image;
 pub mod jobs;
 pub mod oracle;
 pub mod privileges;
 pub mod sandbox;
 pub mod servers;
 pub mod sink;
+pub mod tools;
 pub mod wait;
 pub mod whitelist;

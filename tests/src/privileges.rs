@@ -16,6 +16,10 @@ pub enum Role {
     Control,
     /// An ingest worker.
     Ingest,
+    /// A replay worker.
+    Replay,
+    /// What asks for the number of replay workers.
+    Keda,
 }
 
 impl Role {
@@ -24,6 +28,8 @@ impl Role {
             Self::Migration => "reprise_migration",
             Self::Control => "reprise_control",
             Self::Ingest => "reprise_ingest",
+            Self::Replay => "reprise_replay",
+            Self::Keda => "reprise_keda",
         }
     }
 }
@@ -36,7 +42,7 @@ pub struct Users {
     redis: String,
     /// MySQL's URL for the role, with the database.
     pub mysql_url: String,
-    /// Redis's URL for the role; the migration's user has no rights there.
+    /// Redis's URL for the role; users of MySQL alone have no rights there.
     pub redis_url: String,
 }
 
@@ -120,6 +126,7 @@ impl Users {
         let mut root = MySqlConnection::connect(&self.server).await?;
         root.execute(AssertSqlSafe(format!("DROP USER '{}'@'%'", self.name)))
             .await?;
+        // Nothing is done where there is no such user.
         self.command(&format!("ACL DELUSER {}", self.name)).await
     }
 

@@ -12,7 +12,7 @@ use reprise_tests::api_doc::{Example, compare, examples, keep, masked, run, with
 use reprise_tests::control::{ControlPlane, Issuer};
 use reprise_tests::feed::{BadClass, BadShare, FeedConfig};
 use reprise_tests::fleet::{Fleet, Options, PATIENCE};
-use reprise_tests::grpcurl;
+use reprise_tests::tools;
 use reprise_tests::wait::wait_for;
 use tempfile::TempDir;
 use tonic::Request;
@@ -111,7 +111,7 @@ async fn ends_are_known(server: &ControlPlane, viewer: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_prints_what_the_document_says() -> Result<()> {
-    let grpcurl = grpcurl::ensure().await?;
+    let grpcurl = tools::grpcurl().await?;
     let tools = grpcurl.parent().context("grpcurl lies in no folder")?;
     let (mut fleet, server, mut variables, _keys) = world().await?;
     let document = std::fs::read_to_string(DOCUMENT)?;

@@ -6,13 +6,14 @@ use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use reprise_shared::jobs::{Event, JobId, JobState, Mode};
 use reprise_tests::env::{Servers, rounds};
-use reprise_tests::feed::{DataType, FeedConfig, FeedRecord, Fund, moment};
 use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE, endpoints_with, feed_of_all_kinds, sum_of};
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
 use sqlx::Connection as _;
 
-const FUNDS: u32 = 200;
+#[path = "support/exact.rs"]
+mod exact;
+use exact::{check, funds, records};
 
 fn options() -> Options {
     let settings = [
@@ -30,56 +31,6 @@ fn options() -> Options {
         settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         ..Options::default()
     }
-}
-
-/// Makes risk records, each of a key of its own: fund by fund, day by day.
-fn records(count: u32, version: i64) -> Vec<FeedRecord> {
-    let day = |number: u32| jiff::civil::date(2000, 1, 1) + jiff::Span::new().days(i64::from(number));
-    (0..count)
-        .map(|number| {
-            let fund = Fund(1 + number % FUNDS);
-            let payload = format!(
-                r#"{{"performanceId":"{}","alertDate":"{}","riskLevel":{version},"riskScore":1.5,"sourceTime":"{}"}}"#,
-                fund.performance_id(),
-                day(number / FUNDS),
-                moment(version)
-            );
-            FeedRecord {
-                data_type: DataType::Risk,
-                key: fund.performance_id().into_bytes(),
-                headers: &[("data-type", "fund_risk")],
-                payload: Some(payload.into_bytes()),
-                timestamp_ms: moment(version).as_millisecond(),
-                ..FeedRecord::empty()
-            }
-        })
-        .collect()
-}
-
-fn funds() -> FeedConfig {
-    FeedConfig {
-        records: Some(0),
-        funds: FUNDS,
-        ..FeedConfig::default()
-    }
-}
-
-/// Checks that a job inserted and updated exactly so many rows, and that the tables are the oracle's.
-async fn check(fleet: &Fleet, job: JobId, (inserted, updated): (u64, u64)) -> Result<()> {
-    let progress = fleet.job_succeeds(job, PATIENCE).await?;
-    let written = progress.written;
-    ensure!(
-        (written.inserted, written.updated) == (inserted, updated),
-        "{written:?}, where {inserted} were to be inserted and {updated} updated"
-    );
-    ensure!(
-        progress.read.read == inserted + updated,
-        "{} of {} records were read",
-        progress.read.read,
-        inserted + updated
-    );
-    fleet.check_tables(Some(funds()), Vec::new()).await?;
-    Ok(())
 }
 
 /// Kills a replay worker so many times while a job goes on.

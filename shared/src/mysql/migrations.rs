@@ -95,21 +95,43 @@ fn copy(embedded: &'static Migrator) -> Migrator {
     migrator
 }
 
-/// Runs on a connection that leaves the pool, so that a dropped future closes it and the lock with it.
 async fn run(pool: &MySqlPool, migrator: Migrator) -> Result<(), Error> {
-    let pooled = pool.acquire().await.map_err(|source| Error::Server {
-        step: "get a connection to migrate on",
-        source,
-    })?;
-    let mut connection = pooled.detach();
-    lock(&mut connection).await?;
+    let mut lock = MigrationLock::take(pool).await?;
     let outcome = migrator
-        .run_direct(None, &mut connection, false)
+        .run_direct(None, &mut lock.connection, false)
         .await
         .map_err(Error::Migrate);
-    // The server ends the lock with the connection, also when this polite close fails.
-    let _ = connection.close().await;
+    lock.release().await;
     outcome
+}
+
+/// The right to change tables of a database, which one process has at a time. It is held by a connection that left the
+/// pool, so dropping it closes the connection and ends the lock with it.
+#[derive(Debug)]
+pub struct MigrationLock {
+    connection: MySqlConnection,
+}
+
+impl MigrationLock {
+    /// Takes the lock, and waits while another process has it. Cancel-safe.
+    ///
+    /// # Errors
+    /// The server cannot be asked, or another process has had the lock for five minutes.
+    pub async fn take(pool: &MySqlPool) -> Result<Self, Error> {
+        let pooled = pool.acquire().await.map_err(|source| Error::Server {
+            step: "get a connection to migrate on",
+            source,
+        })?;
+        let mut connection = pooled.detach();
+        lock(&mut connection).await?;
+        Ok(Self { connection })
+    }
+
+    /// Lets it go.
+    pub async fn release(self) {
+        // The server ends the lock with the connection, also when this polite close fails.
+        let _ = self.connection.close().await;
+    }
 }
 
 async fn lock(connection: &mut MySqlConnection) -> Result<(), Error> {

@@ -13,9 +13,10 @@ use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
-/// The `iss` and `aud` of good tokens.
-const ISSUER: &str = "https://issuer.test";
-const AUDIENCE: &str = "reprise";
+/// The `iss` of good tokens.
+pub const ISSUER: &str = "https://issuer.test";
+/// The `aud` of good tokens.
+pub const AUDIENCE: &str = "reprise";
 
 /// Who signs tokens: one key pair and its id.
 pub struct Issuer {
@@ -63,8 +64,9 @@ impl Issuer {
         self.key.public_key().as_ref()
     }
 
-    /// Writes the JWKS file of some issuers.
-    pub fn write_jwks(issuers: &[&Self], path: &Path) -> Result<()> {
+    /// Returns the JWKS of some issuers.
+    #[must_use]
+    pub fn jwks(issuers: &[&Self]) -> String {
         let keys: Vec<Value> = issuers
             .iter()
             .map(|issuer| {
@@ -72,9 +74,14 @@ impl Issuer {
                 json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": issuer.kid, "x": x})
             })
             .collect();
+        json!({"keys": keys}).to_string()
+    }
+
+    /// Writes the JWKS file of some issuers.
+    pub fn write_jwks(issuers: &[&Self], path: &Path) -> Result<()> {
         // In one step, so that nobody reads half a file.
         let written = path.with_extension("new");
-        std::fs::write(&written, json!({"keys": keys}).to_string()).context("write the keys")?;
+        std::fs::write(&written, Self::jwks(issuers)).context("write the keys")?;
         std::fs::rename(written, path).context("put the keys in place")
     }
 

@@ -1,0 +1,59 @@
+//! Jobs over records of which each is a row of its own, so that their counts are known to the last one.
+
+use anyhow::{Result, ensure};
+use reprise_shared::jobs::JobId;
+use reprise_tests::feed::{DataType, FeedConfig, FeedRecord, Fund, moment};
+use reprise_tests::fleet::{Fleet, PATIENCE};
+
+const FUNDS: u32 = 200;
+
+/// Makes risk records, each of a key of its own: fund by fund, day by day.
+pub(crate) fn records(count: u32, version: i64) -> Vec<FeedRecord> {
+    let day = |number: u32| jiff::civil::date(2000, 1, 1) + jiff::Span::new().days(i64::from(number));
+    (0..count)
+        .map(|number| {
+            let fund = Fund(1 + number % FUNDS);
+            let payload = format!(
+                r#"{{"performanceId":"{}","alertDate":"{}","riskLevel":{version},"riskScore":1.5,"sourceTime":"{}"}}"#,
+                fund.performance_id(),
+                day(number / FUNDS),
+                moment(version)
+            );
+            FeedRecord {
+                data_type: DataType::Risk,
+                key: fund.performance_id().into_bytes(),
+                headers: &[("data-type", "fund_risk")],
+                payload: Some(payload.into_bytes()),
+                timestamp_ms: moment(version).as_millisecond(),
+                ..FeedRecord::empty()
+            }
+        })
+        .collect()
+}
+
+/// A feed of nothing, with the funds of those records.
+pub(crate) fn funds() -> FeedConfig {
+    FeedConfig {
+        records: Some(0),
+        funds: FUNDS,
+        ..FeedConfig::default()
+    }
+}
+
+/// Checks that a job inserted and updated exactly so many rows, and that the tables are the oracle's.
+pub(crate) async fn check(fleet: &Fleet, job: JobId, (inserted, updated): (u64, u64)) -> Result<()> {
+    let progress = fleet.job_succeeds(job, PATIENCE).await?;
+    let written = progress.written;
+    ensure!(
+        (written.inserted, written.updated) == (inserted, updated),
+        "{written:?}, where {inserted} were to be inserted and {updated} updated"
+    );
+    ensure!(
+        progress.read.read == inserted + updated,
+        "{} of {} records were read",
+        progress.read.read,
+        inserted + updated
+    );
+    fleet.check_tables(Some(funds()), Vec::new()).await?;
+    Ok(())
+}
