@@ -20,7 +20,11 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("topic.metadata.refresh.interval.ms", "30000")
-        .set("reconnect.backoff.max.ms", "5000");
+        .set("reconnect.backoff.max.ms", "5000")
+        // Otherwise a question that waits for a broker (as for a topic's id) asks for a connection each time that one was
+        // refused, which takes back the wait before the next: hundreds of connections a second and all of a machine's
+        // time for as long as Kafka is away (librdkafka 2.12, rd_kafka_broker_find_by_nodeid0_fl).
+        .set("enable.sparse.connections", "false");
     for (key, value) in kafka.properties.iter() {
         config.set(key, value);
     }
