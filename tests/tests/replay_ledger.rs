@@ -1,11 +1,11 @@
 //! What jobs leave behind beside rows: the ledger of a rebuild, and dead letters that are settled.
 
 use anyhow::{Result, ensure};
-use reprise_shared::jobs::Kind;
+use reprise_shared::jobs::{Kind, Mode};
 use reprise_shared::ledger::{CoverageKind, Interval, Keys, Reader, Source, union};
 use reprise_shared::position::{Offset, Partition, TopicName, TopicPartition};
 use reprise_shared::redis::Limit;
-use reprise_tests::feed::FeedConfig;
+use reprise_tests::feed::{FeedConfig, FeedRecord, Fund, Made};
 use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE, feed_of_all_kinds, sum_of};
 use reprise_tests::oracle::dump_table;
 
@@ -146,7 +146,7 @@ async fn a_job_closes_the_letters_of_records_that_become_rows() -> Result<()> {
     fleet.seed(&config).await?;
     fleet.start_replay_workers(1).await?;
     let asked = Asked {
-        mode: reprise_shared::jobs::Mode::Verify,
+        mode: Mode::Verify,
         ..Asked::default()
     };
     let verify = fleet.replay("fund_valuation", &asked).await?;
@@ -162,5 +162,72 @@ async fn a_job_closes_the_letters_of_records_that_become_rows() -> Result<()> {
     .await?;
     ensure!(closed == letters, "{closed} of {letters} letters were closed");
     eprintln!("{closed} letters of records that became rows were closed, exactly");
+    fleet.stop().await
+}
+
+/// A valuation of a fund with so many rows, and padding that makes it too large for a small limit.
+fn padded(fund: u32, days: &[&str]) -> FeedRecord {
+    let items: Vec<_> = days.iter().map(|day| (*day, 1)).collect();
+    let mut record = Made::valuation(Fund(fund), &items).record;
+    let pad = "x".repeat(3_000);
+    record.payload = record.payload.map(|payload| {
+        let text = String::from_utf8_lossy(&payload);
+        format!(r#"{{"pad":"{pad}",{}"#, &text[1..]).into_bytes()
+    });
+    record
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_closes_the_letters_of_records_that_yield_nothing_now_and_no_others() -> Result<()> {
+    let config = FeedConfig {
+        records: Some(0),
+        funds: 20,
+        ..FeedConfig::default()
+    };
+    let mut fleet = Fleet::new("replay-empty-letters", options()).await?;
+    fleet.seed(&config).await?;
+    // All are too large at first. Later: 0 to 9 yield nothing, 10 yields a row, 11 is filtered, 12 is faulty still.
+    let mut records: Vec<FeedRecord> = (1..=10).map(|fund| padded(fund, &[])).collect();
+    records.push(padded(11, &["2026-01-01"]));
+    records.push(padded(12, &[]));
+    records.push(padded(13, &["no day"]));
+    fleet.publish_records(records).await?;
+    fleet.set("ingest.max_record", "2KiB");
+    fleet.start_replay_workers(1).await?;
+    let first = fleet.replay("fund_valuation", &Asked::default()).await?;
+    let written = fleet.job_succeeds(first, PATIENCE).await?.written;
+    ensure!(written.dead_lettered == 13, "{written:?}");
+    fleet.stop().await?;
+
+    fleet.set("ingest.max_record", "1MiB");
+    fleet.start_replay_workers(1).await?;
+    let pool = fleet.pool.clone();
+    let closed = async || -> Result<Vec<u64>> {
+        let sql = "SELECT record_offset FROM dead_letters WHERE state = 'REDRIVEN' ORDER BY record_offset";
+        Ok(sqlx::query_scalar(sql).fetch_all(&pool).await?)
+    };
+    let asked = |mode| Asked {
+        mode,
+        ids: Some(
+            (1..=20)
+                .filter(|fund| *fund != 12)
+                .map(|fund| Fund(fund).performance_id())
+                .collect(),
+        ),
+        ..Asked::default()
+    };
+    let verify = fleet.replay("fund_valuation", &asked(Mode::Verify)).await?;
+    fleet.job_succeeds(verify, PATIENCE).await?;
+    ensure!(
+        closed().await?.is_empty(),
+        "a VERIFY closed letters: {:?}",
+        closed().await?
+    );
+    let live = fleet.replay("fund_valuation", &asked(Mode::Live)).await?;
+    let written = fleet.job_succeeds(live, PATIENCE).await?.written;
+    ensure!((written.inserted, written.dead_lettered) == (1, 1), "{written:?}");
+    let found = closed().await?;
+    ensure!(found == (0..=10).collect::<Vec<u64>>(), "{found:?}");
+    eprintln!("letters of {found:?} were closed, those of 11 and 12 are open");
     fleet.stop().await
 }

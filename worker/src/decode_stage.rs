@@ -409,6 +409,9 @@ impl<J: Judge> Stage<J> {
         pieces: &mut Vec<Piece>,
     ) {
         let faults = scratch.drafts.take_row_faults();
+        if scratch.rows.is_empty() && faults.is_empty() {
+            self.judge.yields_nothing(one.record.offset);
+        }
         let tally = outcome.saw(Some(one.data_type), one.record.offset, one.record.timestamp);
         tally.records.processed += 1;
         tally.produced += (scratch.rows.len() + faults.len()) as u64;

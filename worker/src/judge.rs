@@ -3,6 +3,7 @@
 
 use reprise_shared::catalog::TypeIndex;
 use reprise_shared::filter::{self, Verdict};
+use reprise_shared::position::Offset;
 use reprise_shared::whitelist::Snapshot;
 
 use crate::types::Types;
@@ -39,6 +40,9 @@ pub trait Judge: Clone + Send + 'static {
 
     /// Judges a record's time, in Kafka's milliseconds; −1 when it has none.
     fn judge_time(&self, timestamp: i64) -> Verdict;
+
+    /// Takes note of a record that passes and yields neither rows nor letters, before its chunk completes.
+    fn yields_nothing(&self, offset: Offset);
 }
 
 impl Judge for Types {
@@ -73,4 +77,7 @@ impl Judge for Types {
     fn judge_time(&self, _timestamp: i64) -> Verdict {
         Verdict::Pass
     }
+
+    #[inline]
+    fn yields_nothing(&self, _offset: Offset) {}
 }

@@ -32,7 +32,7 @@ pub async fn open_offsets(
     Ok(found.into_iter().map(Offset).collect())
 }
 
-/// Moves the open letters of records that a job turned into rows to `REDRIVEN`; returns how many. Letters that the job
+/// Moves the open letters of records that a job processed to `REDRIVEN`; returns how many. Letters that the job
 /// itself stored stay open: some rows of those records cannot be written still. At most 1,000 offsets a call are
 /// sensible.
 pub async fn close_processed(

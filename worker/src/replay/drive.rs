@@ -1,6 +1,7 @@
 //! Drives one task: reads its slice, moves its checkpoint over what is complete, and does what its job wants.
 
 mod checkpoint;
+mod letters;
 mod start;
 
 use std::sync::Arc;

@@ -2,11 +2,14 @@
 //!
 //! A task of a rebuild takes nothing: it counts the records of every type.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use reprise_shared::catalog::TypeIndex;
 use reprise_shared::filter::{self, Verdict};
+use reprise_shared::position::Offset;
 use reprise_shared::whitelist::{ChangeId, Content, Head, Scope, Snapshot, Version};
 
 use crate::judge::{Admission, Judge};
@@ -22,6 +25,10 @@ pub(super) struct TaskJudge {
     from: Option<i64>,
     to: Option<i64>,
     trusts_key: Arc<AtomicBool>,
+    /// Records with open letters that the job would close.
+    open_letters: Arc<BTreeSet<Offset>>,
+    /// Those of them that turned out to yield nothing.
+    settled: Arc<Mutex<BTreeSet<Offset>>>,
 }
 
 impl TaskJudge {
@@ -33,6 +40,8 @@ impl TaskJudge {
             from: None,
             to: None,
             trusts_key: Arc::new(AtomicBool::new(false)),
+            open_letters: Arc::default(),
+            settled: Arc::default(),
         }
     }
 
@@ -49,6 +58,26 @@ impl TaskJudge {
             from,
             to,
             trusts_key: Arc::new(AtomicBool::new(trusts_key)),
+            open_letters: Arc::default(),
+            settled: Arc::default(),
+        }
+    }
+
+    /// Makes it look out for records with open letters. No batch tells of one that yields nothing now.
+    pub(super) fn watching(self, open_letters: Arc<BTreeSet<Offset>>) -> Self {
+        Self { open_letters, ..self }
+    }
+
+    /// Returns the records below a position whose letters are settled because they yield nothing.
+    pub(super) fn settled_before(&self, position: Offset) -> Vec<Offset> {
+        self.settled.lock().range(..position).copied().collect()
+    }
+
+    /// Forgets records whose letters are closed now.
+    pub(super) fn forget(&self, closed: &[Offset]) {
+        let mut settled = self.settled.lock();
+        for offset in closed {
+            settled.remove(offset);
         }
     }
 }
@@ -108,6 +137,12 @@ impl Judge for TaskJudge {
             Verdict::Pass
         }
     }
+
+    fn yields_nothing(&self, offset: Offset) {
+        if self.open_letters.contains(&offset) {
+            self.settled.lock().insert(offset);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -149,5 +184,17 @@ mod tests {
         assert_eq!(within, [false, true, true, false, false]);
         let open = TaskJudge::new(RISK, None, (None, None), true);
         assert_eq!(open.judge_time(-1), Verdict::Pass);
+    }
+
+    #[test]
+    fn only_open_letters_of_records_that_yield_nothing_are_settled() {
+        let open = [3, 7, 9].map(Offset);
+        let judge = TaskJudge::new(RISK, None, (None, None), true).watching(Arc::new(open.into()));
+        for offset in [2, 3, 9] {
+            judge.clone().yields_nothing(Offset(offset));
+        }
+        assert_eq!(judge.settled_before(Offset(9)), [Offset(3)]);
+        judge.forget(&[Offset(3)]);
+        assert_eq!(judge.settled_before(Offset(10)), [Offset(9)]);
     }
 }

@@ -47,15 +47,20 @@ impl Task {
 
     /// Tells whether records and rows that cannot be written become dead letters.
     pub(crate) fn keeps_letters(&self) -> bool {
-        match self.mode {
-            Mode::Live | Mode::Overwrite | Mode::Repair => true,
-            Mode::Isolated | Mode::Verify => false,
-        }
+        keeps_letters(self.mode)
     }
 
     /// Tells whether rows replace what is stored, also what is newer.
     pub(super) fn replaces(&self) -> bool {
         self.mode == Mode::Overwrite
+    }
+}
+
+/// Tells whether jobs of a mode write dead letters, and close those of records that are settled.
+pub(crate) fn keeps_letters(mode: Mode) -> bool {
+    match mode {
+        Mode::Live | Mode::Overwrite | Mode::Repair => true,
+        Mode::Isolated | Mode::Verify => false,
     }
 }
 

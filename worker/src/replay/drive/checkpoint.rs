@@ -49,11 +49,15 @@ impl Drive {
         }
     }
 
-    /// Takes over what is complete, once the ledger has it where it must. `false`: it does not have it now.
+    /// Takes over what is complete, once the ledger has it where it must and the letters of records that yield nothing are
+    /// closed. `false`: not now.
     pub(super) async fn catch_up(&mut self, progress: &mut Progress) -> Result<bool, Stop> {
         if let Some(rebuilt) = &mut self.rebuilt
             && !rebuilt.write().await
         {
+            return Ok(false);
+        }
+        if !self.close_letters().await? {
             return Ok(false);
         }
         progress.clone_from(&self.ahead);

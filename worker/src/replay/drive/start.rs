@@ -24,6 +24,7 @@ use crate::replay::pipeline::Pipeline;
 use crate::replay::reader::{self, Reader};
 use crate::replay::rebuild::Rebuilt;
 use crate::replay::workshop::Workshop;
+use crate::sink::task::keeps_letters;
 use crate::source::intake::{Intake, Open};
 use crate::source::partition;
 use crate::types::retry;
@@ -44,7 +45,7 @@ impl Drive {
         let slice = &claim.slice;
         let known = retry("read what a task needs", || Known::read(workshop, claim));
         let known = shutdown.run_until_cancelled(known).await.ok_or(Stop::LetGo)?;
-        let Known { ids, open_letters, .. } = known;
+        let (ids, open_letters) = (known.ids, Arc::new(known.open_letters));
         let (data_type, judge) = match claim.kind {
             Kind::Replay => {
                 let data_type = data_type(workshop, claim)?;
@@ -53,10 +54,9 @@ impl Drive {
                     slice.record_time_to.map(jiff::Timestamp::as_millisecond),
                 );
                 let trusts_key = workshop.catalog.data_type(data_type).in_key && !known.in_key_off;
-                (
-                    Some(data_type),
-                    TaskJudge::new(data_type, ids.as_deref(), window, trusts_key),
-                )
+                let judge = TaskJudge::new(data_type, ids.as_deref(), window, trusts_key);
+                let watched = keeps_letters(claim.mode).then(|| Arc::clone(&open_letters));
+                (Some(data_type), judge.watching(watched.unwrap_or_default()))
             }
             Kind::Rebuild => (None, TaskJudge::of_all()),
         };
@@ -68,7 +68,7 @@ impl Drive {
             claim,
             data_type,
             judge.clone(),
-            &Arc::new(open_letters),
+            &open_letters,
             (&control, lost),
         )
         .map_err(attempt)?;
