@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
+use reprise_shared::jobs::{Census, JobState};
 
 /// Counts a call that ended and records how long it took. `method` is one of ours, or `unknown`.
 pub(crate) fn call_ended(method: &'static str, code: tonic::Code, took: Duration) {
@@ -48,4 +49,22 @@ pub(crate) fn rate_limited_locally() {
 /// Counts ranges that purges removed from the ledger.
 pub(crate) fn offset_ranges_purged(count: u64) {
     counter!("reprise_offset_ranges_purged_total").increment(count);
+}
+
+/// Shows how many jobs are in which state, finished ones for as long as they are kept; and how many tasks wait for a
+/// worker and how many run. Every replica shows the same.
+pub(crate) fn jobs(census: &Census) {
+    for state in JobState::ALL {
+        let found = census.jobs.iter().find(|(known, _)| known == state);
+        let count = found.map_or(0, |(_, count)| *count);
+        gauge!("reprise_jobs", "state" => state.as_str()).set(count as f64);
+    }
+    for (state, count) in [("waiting", census.waiting), ("running", census.running)] {
+        gauge!("reprise_job_tasks", "state" => state).set(count as f64);
+    }
+}
+
+/// Counts what could not be done of the work that jobs need from the control plane; it is tried again.
+pub(crate) fn job_keeping_failed(what: &'static str) {
+    counter!("reprise_job_keeping_failures_total", "what" => what).increment(1);
 }

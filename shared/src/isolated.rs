@@ -1,11 +1,16 @@
 //! Where jobs of mode ISOLATED write: beside each target table one with the same columns and the job's id first in its
 //! primary key. The migration command makes them; at run time nobody needs the right to.
 
+use std::collections::BTreeSet;
+
 use sqlx::mysql::MySqlPool;
 use sqlx::{AssertSqlSafe, Executor};
 
 use crate::catalog::Catalog;
-use crate::mysql::quote;
+use crate::mysql::{errors, quote};
+
+/// There is no such table.
+const NO_TABLE: u16 = 1146;
 
 /// The column that comes first: the job that wrote the row.
 pub const JOB_COLUMN: &str = "replay_job_id";
@@ -13,6 +18,34 @@ pub const JOB_COLUMN: &str = "replay_job_id";
 /// Returns the table that isolated rows of a table go to.
 pub fn table_of(table: &str) -> String {
     format!("{table}_replay")
+}
+
+/// Returns the tables that isolated rows of a catalog's types go to.
+pub fn tables_of(catalog: &Catalog) -> BTreeSet<String> {
+    let types = catalog.data_types.iter();
+    types.map(|data_type| table_of(&data_type.table)).collect()
+}
+
+/// Removes rows of a job from one of [`tables_of`], at most `limit`, and returns how many. Where the table was never made,
+/// there are none.
+///
+/// # Errors
+/// The driver's.
+pub async fn remove_rows(pool: &MySqlPool, table: &str, job: &str, limit: u32) -> sqlx::Result<u64> {
+    let sql = format!(
+        "/* purge_isolated */ DELETE FROM {} WHERE {JOB_COLUMN} = ? LIMIT ?",
+        quote(table)
+    );
+    let removed = sqlx::query(AssertSqlSafe(sql))
+        .bind(job)
+        .bind(limit)
+        .execute(pool)
+        .await;
+    match removed {
+        Ok(removed) => Ok(removed.rows_affected()),
+        Err(error) if errors::number(&error) == Some(NO_TABLE) => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// What became of one table.

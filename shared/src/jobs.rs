@@ -12,10 +12,11 @@
 //! | planner | [`overlapping()`], [`keep_plan()`], [`load_plan()`], [`drop_plan()`], [`create()`] |
 //! | people | [`job()`], [`jobs()`], [`tasks()`], [`progress()`], [`missing()`], [`mismatches::mismatches()`], [`ask()`], [`update()`] |
 //! | workers | [`claim()`], [`filters::filter()`], [`renew()`], [`lanes`], [`checkpoint()`], [`note_missing()`], [`release()`], [`finish()`], [`fail_task()`] |
-//! | anybody | [`settle()`], [`unsettled()`], [`fail()`], [`purge_finished()`] |
+//! | anybody | [`settle()`], [`unsettled()`], [`fail()`], [`purge_finished()`], [`census()`] |
 
 mod ask;
 mod candidates;
+mod census;
 mod checkpoint;
 mod claim;
 mod counts;
@@ -43,6 +44,7 @@ mod task_row;
 mod tasks;
 
 pub use ask::{Refused, ask, update};
+pub use census::{Census, census};
 pub use checkpoint::{checkpoint, renew};
 pub use claim::{Worker, claim};
 pub use create::{MAX_LANES, create};
@@ -55,7 +57,7 @@ pub use plans::{drop_plan, keep_plan, load_plan};
 pub use progress::{PartitionProgress, Progress, progress};
 pub use purge::{Purged, purge_finished};
 pub use read::{Cursor, Job, JobsFilter, job, jobs};
-pub use settle::{fail, settle, unsettled};
+pub use settle::{Unsettled, fail, settle, unsettled};
 pub use situation::{CATALOG_PATIENCE, TIME_TO_LET_GO};
 pub use states::{Event, JobState, TaskState};
 pub use tasks::{Task, tasks};

@@ -10,6 +10,7 @@ use reprise_proto::v1::whitelist_service_client::WhitelistServiceClient;
 use reprise_proto::v1::*;
 use reprise_shared::clock::Clock;
 use reprise_shared::mysql::{self, Database};
+use reprise_shared::{catalog, isolated};
 use reprise_tests::control::{plain, process};
 use reprise_tests::env::Isolation;
 use reprise_tests::feed::FeedConfig;
@@ -195,6 +196,7 @@ async fn a_fleet_works_with_the_documented_rights_and_no_more() -> Result<()> {
         options.settings.push((key.to_owned(), value.to_owned()));
     }
     let mut fleet = Fleet::new("least-rights", options).await?;
+    isolated::make_tables(&fleet.pool, &catalog::load(&fleet.catalog_path())?).await?;
     let control = Users::make(Role::Control, &fleet.isolation).await?;
     let ingest = Users::make(Role::Ingest, &fleet.isolation).await?;
     fleet.set("mysql.url", &ingest.mysql_url);

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use reprise_shared::jobs;
 use reprise_shared::telemetry::chain;
+use reprise_shared::{isolated, jobs};
 use tokio_util::sync::CancellationToken;
 
 use super::Jobs;
+use crate::metrics;
 
-/// So many jobs are settled in one go.
+/// So many jobs are listed at once to be settled.
 const MOST_UNSETTLED: u32 = 1_000;
 /// So many finished jobs are removed in one go.
 const MOST_PURGED: u32 = 20;
@@ -44,18 +45,25 @@ impl Keeper {
         }
     }
 
-    /// Moves jobs to where their tasks brought them.
+    /// Moves all jobs to where their tasks brought them.
     async fn settle(&self) {
         let database = &self.0.0.database;
-        let unsettled = match jobs::unsettled(database.pool(), MOST_UNSETTLED).await {
-            Ok(unsettled) => unsettled,
-            Err(error) => return failed("list unsettled jobs", &error),
-        };
-        for id in unsettled {
-            match jobs::settle(database, id).await {
-                // It was removed meanwhile.
-                Ok(_) | Err(sqlx::Error::RowNotFound) => {}
-                Err(error) => failed("settle a job", &error),
+        let mut after = None;
+        loop {
+            let unsettled = match jobs::unsettled(database.pool(), after, MOST_UNSETTLED).await {
+                Ok(unsettled) => unsettled,
+                Err(error) => return failed("list unsettled jobs", &error),
+            };
+            for one in &unsettled {
+                match jobs::settle(database, one.id).await {
+                    // It was removed meanwhile.
+                    Ok(_) | Err(sqlx::Error::RowNotFound) => {}
+                    Err(error) => failed("settle a job", &error),
+                }
+            }
+            after = unsettled.last().copied();
+            if unsettled.len() < MOST_UNSETTLED as usize {
+                return;
             }
         }
     }
@@ -68,7 +76,12 @@ impl Keeper {
         if let Err(error) = forget_plans(database.pool()).await {
             failed("forget plans", &error);
         }
-        match jobs::purge_finished(database, keep_finished, MOST_PURGED).await {
+        match jobs::census(database.pool()).await {
+            Ok(census) => metrics::jobs(&census),
+            Err(error) => failed("count jobs", &error),
+        }
+        let isolated = isolated::tables_of(self.0.planner().catalog());
+        match jobs::purge_finished(database, keep_finished, MOST_PURGED, &isolated).await {
             Ok(purged) if purged.jobs > 0 => tracing::info!(jobs = purged.jobs, rows = purged.rows, "removed old jobs"),
             Ok(_) => {}
             Err(error) => failed("remove old jobs", &error),
@@ -85,6 +98,6 @@ async fn forget_plans(pool: &sqlx::MySqlPool) -> sqlx::Result<()> {
 }
 
 fn failed(what: &'static str, error: &(dyn std::error::Error + 'static)) {
-    metrics::counter!("reprise_job_keeping_failures_total", "what" => what).increment(1);
+    metrics::job_keeping_failed(what);
     tracing::warn!(what, error = %chain(error), "could not look after jobs; tried again soon");
 }

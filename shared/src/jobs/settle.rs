@@ -41,16 +41,38 @@ pub async fn settle(database: &Database, id: JobId) -> sqlx::Result<JobState> {
     }
 }
 
-/// Lists jobs that may have to be settled, those that somebody waits for first; at most `limit`.
-pub async fn unsettled(pool: &MySqlPool, limit: u32) -> sqlx::Result<Vec<JobId>> {
-    let ids: Vec<String> = sqlx::query_scalar(
-        "/* unsettled_jobs */ SELECT job_id FROM jobs WHERE state IN ('PENDING', 'RUNNING', 'PAUSING', 'CANCELLING') \
-         ORDER BY state IN ('PAUSING', 'CANCELLING') DESC, created_at, job_id LIMIT ?",
+/// A job that may have to be settled; also where a list of them goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// The job.
+    pub id: JobId,
+    /// Somebody waits for it: it is PAUSING or CANCELLING.
+    pub is_asked: bool,
+}
+
+/// Lists jobs that may have to be settled, those that somebody waits for first, and then by id; at most `limit`, those
+/// that come after `after`.
+pub async fn unsettled(pool: &MySqlPool, after: Option<Unsettled>, limit: u32) -> sqlx::Result<Vec<Unsettled>> {
+    let (is_asked, id) = after.map_or((true, String::new()), |after| (after.is_asked, after.id.to_string()));
+    let rows = sqlx::query(
+        "/* unsettled_jobs */ SELECT job_id, state IN ('PAUSING', 'CANCELLING') AS is_asked FROM jobs \
+         WHERE state IN ('PENDING', 'RUNNING', 'PAUSING', 'CANCELLING') \
+         HAVING is_asked < ? OR (is_asked = ? AND job_id > ?) ORDER BY is_asked DESC, job_id LIMIT ?",
     )
+    .bind(is_asked)
+    .bind(is_asked)
+    .bind(id)
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    ids.iter().map(|id| parse(id)).collect()
+    rows.iter()
+        .map(|row| {
+            Ok(Unsettled {
+                id: parse(row.try_get("job_id")?)?,
+                is_asked: row.try_get::<i64, _>("is_asked")? == 1,
+            })
+        })
+        .collect()
 }
 
 /// Fails a job that cannot go on, and fences whoever works on it. A job that ended already stays as it is; one that

@@ -229,8 +229,11 @@ async fn keep(impatient: Database, database: Database, stop: CancellationToken) 
             .execute(database.pool())
             .await
             .context("let leases run out")?;
-        for id in jobs::unsettled(impatient.pool(), 100).await.context("unsettled")? {
-            jobs::settle(&impatient, id).await.context("settle")?;
+        for one in jobs::unsettled(impatient.pool(), None, 100)
+            .await
+            .context("unsettled")?
+        {
+            jobs::settle(&impatient, one.id).await.context("settle")?;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,5 +1,6 @@
 //! What is stored is what is read, in pages, and goes in bounded steps.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -262,9 +263,9 @@ async fn jobs_that_ended_long_ago_go_in_bounded_steps() -> Result<()> {
     for id in [old, young] {
         world.asked(id, Event::Cancel).await?;
     }
-    let hour = Duration::from_secs(3_600);
+    let (hour, none) = (Duration::from_secs(3_600), BTreeSet::new());
     assert_eq!(
-        jobs::purge_finished(&world.database, hour, 10).await?,
+        jobs::purge_finished(&world.database, hour, 10, &none).await?,
         jobs::Purged::default()
     );
     world
@@ -281,8 +282,8 @@ async fn jobs_that_ended_long_ago_go_in_bounded_steps() -> Result<()> {
     assert_eq!(jobs::job(world.database.pool(), old).await?, None);
     assert_eq!(world.ask(old, Event::Retry, None).await?, Err(jobs::Refused::NotFound));
     let both = tokio::try_join!(
-        jobs::purge_finished(&world.database, hour, 10),
-        jobs::purge_finished(&world.database, hour, 10)
+        jobs::purge_finished(&world.database, hour, 10, &none),
+        jobs::purge_finished(&world.database, hour, 10, &none)
     )?;
     println!("{both:?}");
     assert_eq!(both.0.jobs + both.1.jobs, 1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use reprise_shared::jobs::{self, Claim, JobId, JobState, NewJob, ReadCounts, reasons};
+use reprise_shared::jobs::{self, Claim, Event, JobId, JobState, NewJob, ReadCounts, Unsettled, reasons};
 use reprise_shared::mysql::Database;
 use reprise_shared::position::Offset;
 use reprise_tests::whitelist::start;
@@ -21,11 +21,64 @@ async fn finish(database: &Database, claim: &Claim) -> sqlx::Result<bool> {
 async fn a_job_without_anything_to_do_succeeds_at_once() -> Result<()> {
     let world = World::start("jobs_empty").await?;
     let id = world.create(&job_of(Vec::new())).await?;
-    assert_eq!(jobs::unsettled(world.database.pool(), 10).await?, [id]);
+    let unsettled = async || jobs::unsettled(world.database.pool(), None, 10).await;
+    assert_eq!(unsettled().await?, [Unsettled { id, is_asked: false }]);
     assert_eq!(world.settle(id).await?, JobState::Succeeded);
-    assert_eq!(jobs::unsettled(world.database.pool(), 10).await?, []);
+    assert_eq!(unsettled().await?, []);
     let unknown = jobs::settle(&world.database, JobId::random()).await;
     assert!(matches!(unknown, Err(sqlx::Error::RowNotFound)), "{unknown:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_job_is_found_to_be_settled_however_many_there_are() -> Result<()> {
+    let world = World::start("jobs_pages").await?;
+    let mut ids = Vec::new();
+    for _ in 0..7 {
+        ids.push(world.create(&job_with(1)).await?);
+    }
+    // Somebody works on these two, so that asking leaves them to be settled.
+    let mut asked = Vec::new();
+    for event in [Event::Pause, Event::Cancel] {
+        let claim = world.claim("w").await?;
+        world.asked(claim.task.job, event).await?;
+        asked.push(claim.task.job);
+    }
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = jobs::unsettled(world.database.pool(), after, 2).await?;
+        assert!(page.len() <= 2, "{page:?}");
+        let Some(last) = page.last().copied() else { break };
+        after = Some(last);
+        found.extend(page);
+    }
+    let (first, rest) = found.split_at(2);
+    assert!(
+        first.iter().all(|one| one.is_asked && asked.contains(&one.id)),
+        "{found:?}"
+    );
+    assert!(rest.iter().all(|one| !one.is_asked), "{found:?}");
+    let mut seen: Vec<JobId> = found.iter().map(|one| one.id).collect();
+    seen.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(seen, ids);
+    let census = jobs::census(world.database.pool()).await?;
+    assert_eq!((census.waiting, census.running), (5, 0), "{census:?}");
+    let of = |state| {
+        census
+            .jobs
+            .iter()
+            .find(|(known, _)| *known == state)
+            .map(|(_, count)| *count)
+    };
+    let counted = [
+        JobState::Pending,
+        JobState::Pausing,
+        JobState::Cancelling,
+        JobState::Failed,
+    ]
+    .map(of);
+    assert_eq!(counted, [Some(5), Some(1), Some(1), None], "{census:?}");
     Ok(())
 }
 
