@@ -1,8 +1,10 @@
 //! What the services ask Kafka: topics, ends of logs, offsets of times, committed positions.
 //!
-//! One client for all of them. It reads no record, joins no group and commits nothing, so the broker lists no group
+//! One client for all of them, which reads no record, joins no group and commits nothing, so the broker lists no group
 //! because of it. Its calls block, so each runs on a blocking thread; a caller stops waiting after `ingest.kafka_call`,
 //! and at most [`PARALLEL`] calls are inside the library at one time, also those that nobody waits for any more.
+
+mod first_record;
 
 use std::io;
 use std::sync::Arc;
@@ -191,7 +193,8 @@ impl Kafka {
     }
 
     /// Returns, for each partition, the first offset whose record's own time is `time` or later; `None`: there is none.
-    /// Later records may have earlier times.
+    /// Later records may have earlier times. The offset may also be that of a transaction's marker, which counts with
+    /// the broker's time, or of an aborted record: it is never above that of the first such record, but may be below.
     ///
     /// # Errors
     /// Why Kafka gave no answer.

@@ -191,10 +191,13 @@ impl Planner {
             return Ok((firsts, ends().collect()));
         };
         let beyonds = kafka.offsets_at(topic, numbers, last).await?;
-        let beyonds = beyonds
-            .into_iter()
-            .zip(ends())
-            .map(|(beyond, end)| beyond.unwrap_or(end));
+        let found = numbers.iter().copied().zip(beyonds.iter().copied());
+        let found: Vec<_> = found.filter_map(|(number, beyond)| Some((number, beyond?))).collect();
+        let times = kafka.first_times(topic, found).await?;
+        // Where the time is not that of a record, nothing is known of the records that follow.
+        let is_record = |number: &Partition| times.get(number).is_some_and(|time| *time >= last);
+        let beyonds = numbers.iter().zip(beyonds).zip(ends());
+        let beyonds = beyonds.map(|((number, beyond), end)| beyond.filter(|_| is_record(number)).unwrap_or(end));
         Ok((firsts, beyonds.collect()))
     }
 
