@@ -7,8 +7,9 @@ use reprise_proto::v1::job_service_client::JobServiceClient;
 use reprise_proto::v1::job_spec::Work;
 use reprise_proto::v1::replay_spec::Records;
 use reprise_proto::v1::{
-    CreateJobRequest, GetJobRequest, Job, JobPlan, JobSpec, JobState, ListMismatchesRequest, Mismatch, PlanJobRequest,
-    ReplayMode, ReplaySpec, ReplayTimes, RowCounts, TimeBasis, TimeWindow,
+    CreateJobRequest, GetJobRequest, Job, JobPlan, JobSpec, JobState, ListMismatchesRequest, Mismatch, OffsetInterval,
+    PartitionOffsets, PlanJobRequest, ReplayMode, ReplayOffsets, ReplaySpec, ReplayTimes, RowCounts, TimeBasis,
+    TimeWindow,
 };
 use tonic::transport::Channel;
 
@@ -103,6 +104,37 @@ pub fn everything(data_types: &[&str], mode: ReplayMode) -> ReplaySpec {
             max_disorder: None,
         })),
         ..ReplaySpec::default()
+    }
+}
+
+/// Some offsets of partitions of the only topic: partition, start and end.
+pub fn offsets_of(asked: &[(u32, u64, u64)]) -> Records {
+    let partitions = asked.iter().map(|(partition, start, end)| PartitionOffsets {
+        topic: String::new(),
+        partition: *partition,
+        offsets: Some(OffsetInterval {
+            start: *start,
+            end: *end,
+        }),
+    });
+    Records::Offsets(ReplayOffsets {
+        partitions: partitions.collect(),
+    })
+}
+
+/// A time window in milliseconds since 1970.
+pub fn times_of(start: i64, end: i64, basis: TimeBasis) -> ReplayTimes {
+    let time = |milliseconds: i64| prost_types::Timestamp {
+        seconds: milliseconds.div_euclid(1_000),
+        nanos: i32::try_from(milliseconds.rem_euclid(1_000) * 1_000_000).unwrap_or_default(),
+    };
+    ReplayTimes {
+        window: Some(TimeWindow {
+            start_time: Some(time(start)),
+            end_time: Some(time(end)),
+        }),
+        time_basis: basis.into(),
+        max_disorder: None,
     }
 }
 

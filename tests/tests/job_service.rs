@@ -54,6 +54,7 @@ async fn world(name: &str, records: u64, settings: &[(&'static str, &str)]) -> R
     all.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
     let server = ControlPlane::start_on(&fleet.isolation, all).await?;
     server.ready().await?;
+    fleet.whitelist_is_known().await?;
     let client = Client::new(server.channel());
     Ok(World { fleet, server, client })
 }

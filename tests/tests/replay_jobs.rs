@@ -7,100 +7,16 @@ use anyhow::{Context as _, Result, ensure};
 use reprise_proto::v1::fleet_service_client::FleetServiceClient;
 use reprise_proto::v1::replay_spec::Records;
 use reprise_proto::v1::resume_ingest_request::Target;
-use reprise_proto::v1::whitelist_service_client::WhitelistServiceClient;
 use reprise_proto::v1::*;
-use reprise_shared::{catalog, isolated};
-use reprise_tests::control::{ControlPlane, refused};
-use reprise_tests::feed::{FeedConfig, Fund};
-use reprise_tests::fleet::{Fleet, Options, PATIENCE, feed_of_all_kinds};
-use reprise_tests::jobs::{Jobs, everything, job_of, rows_of};
-use reprise_tests::oracle::{checksum, dump_table};
+use reprise_tests::control::refused;
+use reprise_tests::feed::FeedConfig;
+use reprise_tests::fleet::{PATIENCE, feed_of_all_kinds};
+use reprise_tests::jobs::{everything, job_of, offsets_of, rows_of};
+use reprise_tests::stage::{Stage, ids};
 use reprise_tests::wait::wait_for;
-use sqlx::AssertSqlSafe;
 use tonic::Code;
 
 const TYPES: [&str; 3] = ["fund_basic", "fund_valuation", "fund_risk"];
-const TABLES: [&str; 3] = ["t_fund_basic_info", "t_fund_valuation", "t_ai_risk"];
-
-/// A fleet with an ingest worker, a replay worker and a control plane.
-struct Stage {
-    fleet: Fleet,
-    server: ControlPlane,
-    jobs: Jobs,
-}
-
-impl Stage {
-    async fn new(name: &str) -> Result<Self> {
-        let mut options = Options::quick();
-        for (key, value) in [("ingest.type_states_poll", "500ms"), ("replay.poll", "100ms")] {
-            options.settings.push((key.to_owned(), value.to_owned()));
-        }
-        let mut fleet = Fleet::new(name, options).await?;
-        let catalog = fleet.catalog_path();
-        isolated::make_tables(&fleet.pool, &catalog::load(&catalog)?).await?;
-        let settings = vec![
-            ("catalog", catalog.display().to_string()),
-            ("rate_limit.per_second", "0".to_owned()),
-        ];
-        let server = ControlPlane::start_on(&fleet.isolation, settings).await?;
-        server.ready().await?;
-        fleet.start_workers(1).await?;
-        fleet.start_replay_workers(1).await?;
-        let jobs = Jobs::of(&server);
-        Ok(Self { fleet, server, jobs })
-    }
-
-    /// Publishes a feed and waits until it is committed.
-    async fn ingest(&self, config: &FeedConfig) -> Result<()> {
-        self.fleet.publish(config.clone()).await?;
-        self.fleet.caught_up(PATIENCE).await
-    }
-
-    /// Makes a list the whitelist, waits until the workers have it, and returns its version.
-    async fn allow(&self, ids: Vec<String>) -> Result<u64> {
-        let mut client = WhitelistServiceClient::new(self.server.channel());
-        let request = ReplaceWhitelistRequest {
-            ids,
-            allow_unrestricted: true,
-            ..ReplaceWhitelistRequest::default()
-        };
-        let changed = client.replace_whitelist(request).await?.into_inner();
-        let version = changed.whitelist.context("no whitelist")?.version;
-        let request = GetWhitelistStatusRequest {
-            version,
-            wait: Some(Duration::from_secs(20).try_into()?),
-        };
-        let status = client.get_whitelist_status(request).await?.into_inner();
-        ensure!(status.applied_everywhere, "{status:?}");
-        Ok(version)
-    }
-
-    async fn run(&self, replay: ReplaySpec) -> Result<Job> {
-        self.jobs.run(job_of(replay), PATIENCE).await
-    }
-
-    async fn checksums(&self) -> Result<Vec<String>> {
-        let mut sums = Vec::new();
-        for table in TABLES {
-            sums.push(checksum(&dump_table(&self.fleet.pool, table).await?));
-        }
-        Ok(sums)
-    }
-
-    async fn execute(&self, statement: &str) -> Result<u64> {
-        let done = sqlx::query(AssertSqlSafe(statement.to_owned()));
-        Ok(done.execute(&self.fleet.pool).await?.rows_affected())
-    }
-
-    async fn stop(mut self) -> Result<()> {
-        self.server.stop().await?;
-        self.fleet.stop().await
-    }
-}
-
-fn ids(funds: impl IntoIterator<Item = u32>) -> Vec<String> {
-    funds.into_iter().map(|fund| Fund(fund).performance_id()).collect()
-}
 
 fn feed(seed: u64, records: u64) -> FeedConfig {
     FeedConfig {
@@ -124,8 +40,6 @@ async fn i2_catching_up_brings_in_exactly_what_the_whitelist_kept_out() -> Resul
             ..feed(2, 4_000)
         })
         .await?;
-    let before = stage.fleet.oracle(Some(seed.clone()), ids(1..=10)).await?;
-    drop(before);
     let catch_up = |since_version| ReplaySpec {
         records: Some(Records::CatchUp(ReplayCatchUp { since_version })),
         ..everything(&TYPES, ReplayMode::Live)
@@ -237,13 +151,7 @@ async fn a_hundred_jobs_leave_offsets_and_groups_as_they_were() -> Result<()> {
         let partition = u32::try_from(number % 4)?;
         let (start, end) = (number * 5, number * 5 + 40);
         let replay = ReplaySpec {
-            records: Some(Records::Offsets(ReplayOffsets {
-                partitions: vec![PartitionOffsets {
-                    topic: stage.fleet.topic.clone(),
-                    partition,
-                    offsets: Some(OffsetInterval { start, end }),
-                }],
-            })),
+            records: Some(offsets_of(&[(partition, start, end)])),
             ..everything(&["fund_valuation"], ReplayMode::Live)
         };
         begun.push(stage.jobs.begin(job_of(replay)).await?);
@@ -339,13 +247,7 @@ async fn a_small_job_does_not_wait_for_a_large_one() -> Result<()> {
         .until(&large, PATIENCE, |job| job.state() == JobState::Running)
         .await?;
     let small = ReplaySpec {
-        records: Some(Records::Offsets(ReplayOffsets {
-            partitions: vec![PartitionOffsets {
-                topic: stage.fleet.topic.clone(),
-                partition: 0,
-                offsets: Some(OffsetInterval { start: 0, end: 100 }),
-            }],
-        })),
+        records: Some(offsets_of(&[(0, 0, 100)])),
         ..everything(&["fund_risk"], ReplayMode::Live)
     };
     stage.run(small).await?;

@@ -1,17 +1,10 @@
 //! Slices are read to their very end, whatever lies there, and what cannot be read is named.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
-use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use reprise_shared::jobs::JobState;
 use reprise_tests::feed::{FeedConfig, FeedRecord, Fund, Made, moment};
 use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE};
-use reprise_tests::wait::{blocking, wait_for};
-
-const LIMIT: Duration = Duration::from_secs(60);
+use reprise_tests::wait::wait_for;
 
 fn options(topic: &[(&'static str, &'static str)]) -> Options {
     let settings = [
@@ -46,60 +39,6 @@ fn valuation(partition: i32, fund: u32, day: u32, version: i64) -> FeedRecord {
     record
 }
 
-/// Writes transactions one after the other, and leaves a last one open if asked to. `true`: committed.
-async fn transactions(
-    fleet: &Fleet,
-    id: &'static str,
-    transactions: Vec<(bool, Vec<FeedRecord>)>,
-    open: Vec<FeedRecord>,
-) -> Result<BaseProducer> {
-    let (brokers, topic) = (fleet.isolation.kafka_brokers().to_owned(), fleet.topic.clone());
-    let id = format!("{topic}-{id}");
-    blocking("write transactions", LIMIT, move || {
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("transactional.id", id)
-            .create()?;
-        producer.init_transactions(LIMIT)?;
-        let send = |records: &[FeedRecord]| -> Result<()> {
-            for record in records {
-                let headers = record
-                    .headers
-                    .iter()
-                    .fold(OwnedHeaders::new(), |headers, (key, value)| {
-                        headers.insert(Header {
-                            key,
-                            value: Some(*value),
-                        })
-                    });
-                let message = BaseRecord::to(&topic)
-                    .partition(record.partition.unwrap_or(0))
-                    .key(&record.key)
-                    .timestamp(record.timestamp_ms)
-                    .payload(record.payload.as_deref().unwrap_or_default())
-                    .headers(headers);
-                producer.send(message).map_err(|(error, _)| error)?;
-            }
-            Ok(producer.flush(LIMIT)?)
-        };
-        for (commit, records) in &transactions {
-            producer.begin_transaction()?;
-            send(records)?;
-            if *commit {
-                producer.commit_transaction(LIMIT)?;
-            } else {
-                producer.abort_transaction(LIMIT)?;
-            }
-        }
-        if !open.is_empty() {
-            producer.begin_transaction()?;
-            send(&open)?;
-        }
-        Ok(producer)
-    })
-    .await
-}
-
 /// Replays everything and checks tables and counts.
 async fn check(fleet: &mut Fleet) -> Result<()> {
     fleet.start_replay_workers(1).await?;
@@ -124,21 +63,16 @@ async fn transactions_committed_aborted_and_open_end_where_the_log_is_stable() -
         days.map(|day| valuation(partition, fund, day, 1)).collect()
     };
     // Partition 0: committed, aborted, committed, and an aborted tail. 1: only aborted. 2: empty. 3: committed, then open.
-    let done = transactions(
-        &fleet,
-        "first",
-        vec![
-            (true, some(0, 1, 1..10)),
-            (false, some(0, 2, 1..10)),
-            (true, some(0, 3, 1..10)),
-            (false, some(0, 4, 1..10)),
-            (false, some(1, 5, 1..10)),
-            (true, some(3, 6, 1..10)),
-        ],
-        Vec::new(),
-    )
-    .await?;
-    let open = transactions(&fleet, "second", Vec::new(), some(3, 7, 1..10)).await?;
+    let all = vec![
+        (true, some(0, 1, 1..10)),
+        (false, some(0, 2, 1..10)),
+        (true, some(0, 3, 1..10)),
+        (false, some(0, 4, 1..10)),
+        (false, some(1, 5, 1..10)),
+        (true, some(3, 6, 1..10)),
+    ];
+    let done = fleet.transactions("first", all, Vec::new()).await?;
+    let open = fleet.transactions("second", Vec::new(), some(3, 7, 1..10)).await?;
     check(&mut fleet).await?;
     drop((done, open));
     fleet.stop().await

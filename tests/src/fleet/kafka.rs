@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rdkafka::admin::{AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use reprise_shared::heartbeat;
@@ -37,6 +37,18 @@ impl Fleet {
         let done = self.isolation.admin()?.delete_records(&list, &options()).await?;
         for element in done.elements() {
             element.error().context("delete records")?;
+        }
+        Ok(())
+    }
+
+    /// Puts settings of the topic in the place of all that it has.
+    pub async fn configure_topic(&self, settings: &[(&str, &str)]) -> Result<()> {
+        let topic = AlterConfig::new(ResourceSpecifier::Topic(&self.topic));
+        let config = settings
+            .iter()
+            .fold(topic, |config, (key, value)| config.set(key, value));
+        for result in self.isolation.admin()?.alter_configs([&config], &options()).await? {
+            result.map_err(|(topic, code)| anyhow::anyhow!("configure {topic:?}: {code}"))?;
         }
         Ok(())
     }

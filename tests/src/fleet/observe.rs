@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use reprise_shared::clock::Clock;
 use reprise_shared::heartbeat;
-use reprise_shared::whitelist::Version;
+use reprise_shared::whitelist::{self, Version};
 
-use super::Fleet;
+use super::{Fleet, PATIENCE};
 use crate::wait::wait_for;
 
 impl Fleet {
@@ -32,6 +32,21 @@ impl Fleet {
             } else {
                 Err(format!("{applied:?}, {version:?} wanted"))
             }
+        })
+        .await
+    }
+
+    /// Waits until a control plane has put what it found in Redis on record: until then, the next version is on its way,
+    /// and what was planned with the one before it holds no more.
+    pub async fn whitelist_is_known(&self) -> Result<()> {
+        let writer = whitelist::Writer::new(self.redis.clone(), 1_000);
+        wait_for("one version of the whitelist", PATIENCE, async || {
+            let held = writer.head().await?.map(|head| head.version.0);
+            let version: u64 = sqlx::query_scalar("SELECT version FROM whitelist_head")
+                .fetch_one(&self.pool)
+                .await?;
+            ensure!(held == Some(version), "version {version} on record, {held:?} in Redis");
+            Ok(())
         })
         .await
     }
