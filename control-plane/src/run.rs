@@ -267,7 +267,7 @@ async fn serve_until(
         reconciler.await;
         Ok::<_, io::Error>(())
     });
-    let keeper = jobs::keeper::Keeper::new(jobs).run(shutdown.clone());
+    let keeper = Box::pin(jobs::keeper::Keeper::new(jobs).run(shutdown.clone()));
     supervisor.spawn("job keeper", OnError::ShutDown, OnCancel::Abort, async move {
         keeper.await;
         Ok::<_, io::Error>(())

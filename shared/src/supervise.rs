@@ -117,6 +117,9 @@ impl Supervisor {
         let name = name.into();
         let shared = self.0.clone();
         let task_name = name.clone();
+        // On the heap at once: a large future that is handed from one caller to the next takes its size of the stack each
+        // time, and threads of the runtime have 2 MiB.
+        let task = Box::pin(task);
         self.track(name, on_cancel, async move {
             if let Err(error) = settle(task).await {
                 match on_error {

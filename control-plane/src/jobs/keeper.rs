@@ -70,7 +70,7 @@ impl Keeper {
 
     async fn keep(&self, keep_finished: Duration) {
         let database = &self.0.0.database;
-        if let Err(error) = self.0.replay_deferred().await {
+        if let Err(error) = Box::pin(self.0.replay_deferred()).await {
             failed("replay deferred intervals", &error);
         }
         if let Err(error) = forget_plans(database.pool()).await {
