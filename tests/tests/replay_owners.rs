@@ -123,7 +123,8 @@ fn lost(fleet: &Fleet, worker: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_two_workers_that_both_believe_they_own_a_task_write_it_once() -> Result<()> {
-    const TIMES: usize = 12;
+    // A task is lost when the other worker has nothing else to do at that moment, so leases run out until some were.
+    const ENOUGH: usize = 5;
     let (mut fleet, slices) = prepared("owners-both").await?;
     let first = fleet.start_replay_workers(2).await?;
     let job = fleet.replay_slices(slices, &asked()).await?;
@@ -132,7 +133,8 @@ async fn i5_two_workers_that_both_believe_they_own_a_task_write_it_once() -> Res
         live(&fleet, round).await?;
         round += 1;
         let progress = fleet.progress(job).await?;
-        if expired < TIMES && progress.tasks_done < progress.tasks {
+        let lost = lost(&fleet, first) + lost(&fleet, first + 1);
+        if lost < ENOUGH && progress.tasks_done < progress.tasks {
             // Whoever has a task goes on with it, and somebody else may claim it at once.
             let done =
                 sqlx::query("UPDATE tasks SET lease_until = '2020-01-01' WHERE job_id = ? AND state = 'RUNNING'")

@@ -109,6 +109,9 @@ impl Isolation {
         self.id.0.clone()
     }
 
+    /// What the names of all tests begin with.
+    pub const PREFIX: &str = "test_";
+
     /// The test's consumer group.
     #[must_use]
     pub fn group(&self) -> String {
@@ -269,7 +272,7 @@ impl Id {
         let name: String = name.chars().map(clean).take(32).collect();
         // The end of a v7 id is its random part.
         let id = uuid::Uuid::now_v7().simple().to_string();
-        Self(format!("test_{name}_{}", &id[id.len() - 12..]))
+        Self(format!("{}{name}_{}", Isolation::PREFIX, &id[id.len() - 12..]))
     }
 }
 

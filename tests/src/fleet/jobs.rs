@@ -17,6 +17,7 @@ use reprise_shared::position::{Offset, Partition, TopicGeneration, TopicId, Topi
 use reprise_shared::whitelist::Version;
 
 use super::Fleet;
+use crate::env::Isolation;
 use crate::feed::{BasicSeed, FeedConfig};
 use crate::oracle::{Folded, Oracle, Rules};
 use crate::wait::{Seen, blocking, wait_for};
@@ -304,7 +305,8 @@ impl Fleet {
             .collect())
     }
 
-    /// Lists the broker's consumer groups that this fleet or any replay might have made.
+    /// Lists the broker's consumer groups that this fleet or any replay might have made. Live groups of other tests, which
+    /// may have a replay in their names, are none of them.
     pub async fn groups(&self) -> Result<Vec<String>> {
         let brokers = self.isolation.kafka_brokers().to_owned();
         let own = self.isolation.group();
@@ -315,7 +317,10 @@ impl Fleet {
                 .create()?;
             let groups = consumer.fetch_group_list(None, LIMIT)?;
             let names = groups.groups().iter().map(|group| group.name().to_owned());
-            Ok(names.filter(|name| *name == own || name.contains("replay")).collect())
+            let is_ours = |name: &String| {
+                name.starts_with(&own) || (name.contains("replay") && !name.starts_with(Isolation::PREFIX))
+            };
+            Ok(names.filter(is_ours).collect())
         })
         .await
     }
