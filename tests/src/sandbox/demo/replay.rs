@@ -91,8 +91,10 @@ async fn repair(stack: &Stack, fund: Fund) -> Result<bool> {
         number(counts.updated)
     ));
     let left = verify(stack, fund).await?;
+    // A removed row comes back by its first record, and a later one in another batch changes it again.
     let fine = found.len() as u64 == changed + removed
-        && (counts.updated, counts.inserted) == (changed, removed)
+        && counts.inserted == removed
+        && counts.updated >= changed
         && left.is_empty();
     say(if fine {
         "  yes  exactly the damaged rows were found, and exactly they were repaired"
