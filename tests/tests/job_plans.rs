@@ -6,5 +6,7 @@ mod bad_requests;
 mod exact;
 #[path = "job_plans/pins.rs"]
 mod pins;
+#[path = "support/listed.rs"]
+mod listed;
 #[path = "job_plans/world.rs"]
 mod world;

@@ -1,6 +1,9 @@
 //! Kafka killed, MySQL killed, and the control plane killed under a job that somebody follows, while live traffic writes
 //! newer versions of half of its keys.
 
+#[path = "support/contested.rs"]
+mod contested;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use reprise_proto::v1::{Job, JobSpec, JobState, ReplayMode, WatchJobRequest};
 use reprise_tests::cluster::Service;
 use reprise_tests::control::{plain, process};
 use reprise_tests::env::Servers;
-use reprise_tests::feed::{DataType, FeedConfig, FeedRecord, Fund, moment};
+use reprise_tests::feed::Fund;
 use reprise_tests::fleet::{Fleet, Options, PATIENCE, cpu_seconds, endpoints_with};
 use reprise_tests::jobs::{Jobs, everything, job_of, rows_of};
 use reprise_tests::servers::{Endpoints, Server as _};
@@ -19,61 +22,11 @@ use reprise_tests::whitelist::start;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-const FUNDS: u32 = 200;
-/// Live traffic writes those up to here; the others' rows were removed, and the job brings them back.
-const CONTESTED: u32 = 100;
+use self::contested::{CONTESTED, FUNDS, funds, options, risks};
+
 const DAYS: u32 = 60;
 const ALL: u64 = (FUNDS * DAYS) as u64;
 const REMOVED: u64 = ((FUNDS - CONTESTED) * DAYS) as u64;
-
-fn options() -> Options {
-    let settings = [
-        ("replay.live_first.floor_rate", "4000000000"),
-        ("replay.live_first.lag_cut", "4000000000"),
-        ("replay.live_first.lag_hold", "4000000001"),
-        // A slow machine is not what this is about.
-        ("replay.live_first.latency_cut", "20s"),
-        ("replay.live_first.latency_hold", "60s"),
-        ("replay.poll", "100ms"),
-        ("replay.lease", "3s"),
-        ("replay.renew", "500ms"),
-        ("replay.max_attempts", "100"),
-    ];
-    Options {
-        settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        ..Options::quick()
-    }
-}
-
-fn funds() -> FeedConfig {
-    FeedConfig {
-        records: Some(0),
-        funds: FUNDS,
-        ..FeedConfig::default()
-    }
-}
-
-/// Risk records of a day for some funds.
-fn risks(funds: std::ops::RangeInclusive<u32>, day: u32, version: i64) -> Vec<FeedRecord> {
-    let date = jiff::civil::date(2000, 1, 1) + jiff::Span::new().days(i64::from(day));
-    let record = |number| {
-        let fund = Fund(number);
-        let payload = format!(
-            r#"{{"performanceId":"{}","alertDate":"{date}","riskLevel":{version},"riskScore":1.5,"sourceTime":"{}"}}"#,
-            fund.performance_id(),
-            moment(version)
-        );
-        FeedRecord {
-            data_type: DataType::Risk,
-            key: fund.performance_id().into_bytes(),
-            headers: &[("data-type", "fund_risk")],
-            payload: Some(payload.into_bytes()),
-            timestamp_ms: moment(version).as_millisecond(),
-            ..FeedRecord::empty()
-        }
-    };
-    funds.map(record).collect()
-}
 
 /// Workers, and a control plane in a process of its own.
 struct World {
@@ -87,7 +40,10 @@ struct World {
 
 impl World {
     async fn new(name: &str, endpoints: Option<Endpoints>) -> Result<Self> {
-        let options = Options { endpoints, ..options() };
+        let options = Options {
+            endpoints,
+            ..options(&[("replay.lease", "3s")])
+        };
         let mut fleet = Fleet::new(name, options).await?;
         fleet.seed(&funds()).await?;
         let folder = tempfile::tempdir()?;

@@ -1,72 +1,23 @@
 //! Who owns a task when several believe that they do: workers whose leases ran out, or who were frozen and woke up, while
 //! live traffic writes newer versions of half of the keys.
 
+#[path = "support/contested.rs"]
+mod contested;
+
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use reprise_shared::jobs::{Event, JobId, JobState};
-use reprise_tests::feed::{DataType, FeedConfig, FeedRecord, Fund, moment};
-use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE};
+use reprise_tests::feed::Fund;
+use reprise_tests::fleet::{Asked, Fleet, PATIENCE};
 use reprise_tests::wait::wait_for;
 
-const FUNDS: u32 = 200;
-/// Live traffic writes those up to here; the others' rows were removed, and the replay brings them back.
-const CONTESTED: u32 = 100;
+use self::contested::{CONTESTED, FUNDS, funds, options, risks};
+
 const DAYS: u32 = 90;
-
-fn options() -> Options {
-    let settings = [
-        ("replay.live_first.floor_rate", "4000000000"),
-        ("replay.live_first.lag_cut", "4000000000"),
-        ("replay.live_first.lag_hold", "4000000001"),
-        // A slow machine is not what this is about.
-        ("replay.live_first.latency_cut", "20s"),
-        ("replay.live_first.latency_hold", "60s"),
-        ("replay.poll", "100ms"),
-        ("replay.lease", "2s"),
-        ("replay.renew", "500ms"),
-        ("replay.checkpoint", "200ms"),
-        ("replay.max_attempts", "100"),
-    ];
-    Options {
-        settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        ..Options::quick()
-    }
-}
-
-fn funds() -> FeedConfig {
-    FeedConfig {
-        records: Some(0),
-        funds: FUNDS,
-        ..FeedConfig::default()
-    }
-}
-
-/// Risk records of a day for some funds.
-fn risks(funds: std::ops::RangeInclusive<u32>, day: u32, version: i64) -> Vec<FeedRecord> {
-    let date = jiff::civil::date(2000, 1, 1) + jiff::Span::new().days(i64::from(day));
-    funds
-        .map(|number| {
-            let fund = Fund(number);
-            let payload = format!(
-                r#"{{"performanceId":"{}","alertDate":"{date}","riskLevel":{version},"riskScore":1.5,"sourceTime":"{}"}}"#,
-                fund.performance_id(),
-                moment(version)
-            );
-            FeedRecord {
-                data_type: DataType::Risk,
-                key: fund.performance_id().into_bytes(),
-                headers: &[("data-type", "fund_risk")],
-                payload: Some(payload.into_bytes()),
-                timestamp_ms: moment(version).as_millisecond(),
-                ..FeedRecord::empty()
-            }
-        })
-        .collect()
-}
 
 /// Everything was ingested; then the rows of the funds that nobody else writes were removed.
 async fn prepared(name: &str) -> Result<(Fleet, Vec<reprise_shared::jobs::Slice>)> {
-    let mut fleet = Fleet::new(name, options()).await?;
+    let mut fleet = Fleet::new(name, options(&[("replay.lease", "2s"), ("replay.checkpoint", "200ms")])).await?;
     fleet.seed(&funds()).await?;
     for day in 0..DAYS {
         fleet.publish_records(risks(1..=FUNDS, day, 1)).await?;

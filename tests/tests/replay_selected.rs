@@ -3,5 +3,7 @@
 
 #[path = "replay_selected/selections.rs"]
 mod selections;
+#[path = "support/listed.rs"]
+mod listed;
 #[path = "replay_selected/world.rs"]
 mod world;

@@ -6,7 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use reprise_proto::v1::*;
 use reprise_shared::whitelist::Version;
 
-use crate::world::{Record, TYPES, World, offsets, replay, spec, times, world};
+use crate::listed::Record;
+use crate::world::{TYPES, World, offsets, replay, spec, times, world};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_let_through_exactly_the_records_that_were_asked_for() -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rand::{Rng as _, SeedableRng as _};
@@ -15,10 +14,10 @@ use reprise_shared::whitelist::Version;
 use reprise_tests::control::ControlPlane;
 use reprise_tests::feed::{DataTypeMix, Feed, FeedConfig};
 use reprise_tests::fleet::{Fleet, Options, PATIENCE};
-use reprise_tests::oracle::visit_topic;
-use reprise_tests::wait::blocking;
 use tonic::Status;
 use tonic::transport::Channel;
+
+use crate::listed::{Record, records};
 
 type Client = JobServiceClient<Channel>;
 
@@ -49,35 +48,6 @@ pub(crate) async fn publish(fleet: &Fleet, seed: u64, records: u64) -> Result<()
     });
     fleet.publish_records(records.collect()).await?;
     fleet.caught_up(PATIENCE).await
-}
-
-/// One record of the topic.
-#[derive(Clone, Debug)]
-pub(crate) struct Record {
-    pub(crate) partition: u32,
-    pub(crate) offset: u64,
-    pub(crate) data_type: String,
-    pub(crate) id: String,
-    pub(crate) time: i64,
-}
-
-pub(crate) async fn records(fleet: &Fleet) -> Result<Vec<Record>> {
-    let (brokers, topic) = (fleet.isolation.kafka_brokers().to_owned(), fleet.topic.clone());
-    blocking("read the topic", Duration::from_secs(60), move || {
-        let mut records = Vec::new();
-        visit_topic(&brokers, &topic, |record| {
-            let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-            records.push(Record {
-                partition: record.partition.0.into(),
-                offset: record.offset.0,
-                data_type: text(record.data_type),
-                id: text(record.key),
-                time: record.time.unwrap_or(-1),
-            });
-        })?;
-        Ok(records)
-    })
-    .await
 }
 
 /// A topic whose records were judged by three versions of the whitelist.

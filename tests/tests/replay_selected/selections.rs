@@ -11,7 +11,8 @@ use reprise_tests::feed::{Fund, moment};
 use reprise_tests::jobs::{offsets_of, times_of};
 use reprise_tests::stage::ids;
 
-use crate::world::{DISORDER, Record, Rule, TYPES, World};
+use crate::listed::{self, Record};
+use crate::world::{DISORDER, Rule, TYPES, World};
 
 /// A selection: what it is, what is asked for, and who is meant.
 struct Selection {
@@ -292,7 +293,7 @@ async fn every_selection_takes_exactly_the_records_that_it_names() -> Result<()>
     lose_the_ledger(&mut world).await?;
     without_the_ledger(&world).await?;
     ensure!(
-        world.read().await?.len() == world.records.len(),
+        listed::records(&world.stage.fleet).await?.len() == world.records.len(),
         "the topic changed under the test"
     );
     world.stage.stop().await

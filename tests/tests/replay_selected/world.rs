@@ -2,7 +2,6 @@
 //! empty. Live traffic has read it under several versions of the whitelist, and compaction has made gaps since.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rand::{Rng as _, SeedableRng as _};
@@ -13,10 +12,11 @@ use reprise_shared::position::SourcePosition;
 use reprise_tests::feed::{DataType, FeedConfig, FeedRecord, Fund, Made, moment};
 use reprise_tests::fleet::{Options, PATIENCE};
 use reprise_tests::jobs::{job_of, rows_of};
-use reprise_tests::oracle::visit_topic;
 use reprise_tests::stage::{Stage, ids};
-use reprise_tests::wait::{blocking, wait_for};
+use reprise_tests::wait::wait_for;
 use sqlx::AssertSqlSafe;
+
+use crate::listed::{Record, records};
 
 pub(crate) const TYPES: [&str; 3] = ["fund_basic", "fund_risk", "fund_valuation"];
 /// Records' times are out of order by at most this many seconds.
@@ -26,16 +26,6 @@ const FUNDS: u32 = 400;
 const PHASE: u32 = 500;
 /// Funds from here on have basic data, one record each: their key is the fund itself.
 const WITH_BASICS: u32 = 300;
-
-/// One record of the topic.
-#[derive(Clone, Debug)]
-pub(crate) struct Record {
-    pub(crate) partition: u32,
-    pub(crate) offset: u64,
-    pub(crate) data_type: String,
-    pub(crate) id: String,
-    pub(crate) time: i64,
-}
 
 /// Data type, partition and offset.
 pub(crate) type Place = (String, u32, u64);
@@ -127,7 +117,7 @@ impl World {
     /// Waits until live traffic has committed every record. Of what is never delivered, at the log's end, it knows nothing.
     async fn caught_up(&self) -> Result<()> {
         let mut ends = BTreeMap::new();
-        for record in self.read().await? {
+        for record in records(&self.stage.fleet).await? {
             ends.insert(record.partition, i64::try_from(record.offset)? + 1);
         }
         wait_for("live traffic to commit every record", PATIENCE, async || {
@@ -156,7 +146,7 @@ impl World {
                 last.timestamp_ms = moment(100_000 + more).as_millisecond();
                 self.stage.fleet.publish_records(vec![last]).await?;
             }
-            let left = self.read().await?.len();
+            let left = records(&self.stage.fleet).await?.len();
             ensure!(left + 300 < sent, "{left} of {sent} records are left");
             Ok(())
         })
@@ -164,7 +154,7 @@ impl World {
         let settings = [("cleanup.policy", "delete"), ("retention.ms", "-1")];
         self.stage.fleet.configure_topic(&settings).await?;
         self.caught_up().await?;
-        self.records = self.read().await?;
+        self.records = records(&self.stage.fleet).await?;
         // What comes after the last phase was judged by the list of now.
         let bounds = self.stage.fleet.bounds().await?;
         let (kinds, sparse) = (
@@ -184,27 +174,6 @@ impl World {
             *counts.entry(record.data_type.as_str()).or_default() += 1;
         }
         counts
-    }
-
-    /// Reads the topic, as a consumer of committed records sees it.
-    pub(crate) async fn read(&self) -> Result<Vec<Record>> {
-        let fleet = &self.stage.fleet;
-        let (brokers, topic) = (fleet.isolation.kafka_brokers().to_owned(), fleet.topic.clone());
-        blocking("read the topic", Duration::from_secs(60), move || {
-            let mut records = Vec::new();
-            visit_topic(&brokers, &topic, |record| {
-                let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-                records.push(Record {
-                    partition: record.partition.0.into(),
-                    offset: record.offset.0,
-                    data_type: text(record.data_type),
-                    id: text(record.key),
-                    time: record.time.unwrap_or(-1),
-                });
-            })?;
-            Ok(records)
-        })
-        .await
     }
 
     /// The version that judged a record, and whom it let through; `None`: it came after the last phase.
