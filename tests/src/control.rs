@@ -34,7 +34,7 @@ use crate::servers::process::Lifetime;
 use crate::wait::wait_for;
 
 /// How long a test waits for what takes a moment on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Settings by their dotted keys.
 pub type Settings = Vec<(&'static str, String)>;

@@ -396,6 +396,48 @@ async fn a_purge_goes_in_bounded_steps_and_first_raises_indexed_from() -> Result
     Ok(())
 }
 
+#[tokio::test]
+async fn one_step_removes_thousands_and_leaves_what_only_looks_old() -> Result<()> {
+    const OLD: u64 = 2_500;
+    let bench = Bench::start().await?;
+    let key = Keys::new(bench.redis.prefix().clone()).ranges("fund_basic", &bench.partition);
+    let redis = redis::Client::open(bench.server.url())?;
+    let mut redis = redis.get_multiplexed_async_connection().await?;
+    // Texts of others, and a run whose name looks like what is searched for, in front of its own numbers.
+    let mut young = bench.run(r#"","end":3,"last_processed":1,""#, "topic-1");
+    young.add(&chunk(0, 9, 9_000))?;
+    bench.write(&young.pending(Millis(9_000)).expect("open")).await?;
+    let foreign = ["nothing of ours", r#"{"last_processed":1}"#, r#"{"end":5}"#];
+    let old = (0..OLD).map(|at| {
+        format!(
+            r#"{{"start":{at},"end":{},"first_processed":0,"last_processed":1}}"#,
+            at + 1
+        )
+    });
+    let mut command = redis::cmd("ZADD");
+    command.arg(&key);
+    for (start, member) in foreign.map(str::to_owned).into_iter().chain(old).enumerate() {
+        command.arg(start).arg(member);
+    }
+    command.exec_async(&mut redis).await?;
+
+    let purger = Purger::new(bench.redis.clone());
+    let limits = PurgeStep {
+        max_scan: 10_000,
+        max_deletes: 10_000,
+    };
+    let step = purger
+        .step("fund_basic", &bench.partition, Millis(5_000), None, limits)
+        .await?;
+    assert_eq!((step.scanned, step.removed, step.next), (OLD + 4, OLD, None));
+    let mut command = redis::cmd("ZRANGE");
+    command.arg(&key).arg(0).arg(-1);
+    let left: Vec<String> = command.query_async(&mut redis).await?;
+    assert_eq!(left.len(), 4, "{left:?}");
+    assert_eq!(purger.indexed_from("fund_basic", &bench.partition).await?, Offset(OLD));
+    Ok(())
+}
+
 fn is_outage(result: &Result<(), reprise_shared::redis::Error>) -> bool {
     result.as_ref().is_err_and(reprise_shared::redis::Error::is_outage)
 }

@@ -18,7 +18,7 @@ pub struct Config {
     pub max_ranges: usize,
     /// One page of an audit has no more intervals than this, one partition of it included. 10,000.
     pub max_intervals: usize,
-    /// One step of a purge reads at most this many ranges: about 2 ms of Redis. 150.
+    /// One step of a purge reads at most this many ranges: about 1 ms of Redis. 150.
     pub max_scan: u32,
     /// One step of a purge removes at most this many. 150.
     pub max_deletes: u32,

@@ -12,7 +12,7 @@ use crate::redis::{Error, Limit, Redis, Script};
 const CALL: &str = "purge the offset ledger";
 const TRIM: &str = "trim the coverage of the offset ledger";
 
-/// The limits of one step. Redis serves nobody else meanwhile: with the defaults about 2 ms.
+/// The limits of one step. Redis serves nobody else meanwhile: with the defaults about 1 ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PurgeStep {
     /// At most this many members are read.
