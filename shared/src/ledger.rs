@@ -23,13 +23,15 @@ mod purge;
 mod read;
 mod run;
 mod segment;
+mod span;
 mod write;
 
 pub use interval::{Interval, holes, union};
 pub use marker::Marker;
-pub use member::{Coverage, CoverageKind, Keys, Millis, Range, RunId, Source, Span};
+pub use member::{Coverage, CoverageKind, Keys, Millis, Range, RunId, Source};
 pub use purge::{PurgeStep, Purged, Purger, Trimmed};
 pub use read::{Cursor, Page, Reader};
 pub use run::{AddError, Limits, PartitionLedger, Update};
 pub use segment::{ChunkTally, Identity, TypeTally};
+pub use span::Span;
 pub use write::Writer;

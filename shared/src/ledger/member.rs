@@ -116,34 +116,6 @@ impl Range {
     }
 }
 
-/// Where and when a range is, without its counts: what a search needs, read at a fraction of the cost.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Span {
-    /// The type's first record.
-    pub start: Offset,
-    /// The position after its last record.
-    pub end: Offset,
-    /// The earliest time that Kafka gives for its records.
-    #[serde(default)]
-    pub first_record: Option<Millis>,
-    /// The latest.
-    #[serde(default)]
-    pub last_record: Option<Millis>,
-    /// When the segment's first chunk was processed.
-    pub first_processed: Millis,
-    /// When its last chunk was.
-    pub last_processed: Millis,
-    /// The incarnation of the topic.
-    pub topic_id: TopicId,
-}
-
-impl Span {
-    /// Returns the positions.
-    pub fn interval(&self) -> Interval {
-        Interval::new(self.start, self.end)
-    }
-}
-
 /// What a coverage member says of its interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -270,21 +242,6 @@ mod tests {
         assert!(text.starts_with(&range_head(&range.run, range.segment)), "{text}");
         assert!(text.len() < 512, "{} bytes", text.len());
         assert_eq!(serde_json::from_str::<Range>(&text).expect("own form"), range);
-        let span: Span = serde_json::from_str(&text).expect("a part of it");
-        assert_eq!(
-            (
-                span.interval(),
-                span.first_record,
-                span.last_record,
-                span.last_processed
-            ),
-            (
-                range.interval(),
-                range.first_record,
-                range.last_record,
-                range.last_processed
-            )
-        );
 
         for data_type in [None, Some("fund_basic".to_owned())] {
             let coverage = Coverage {

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::interval::Interval;
-use super::member::{Coverage, Keys, Range, Span};
+use super::member::{Coverage, Keys, Range};
+use super::span::Span;
 use crate::position::{Offset, TopicPartition};
 use crate::redis::{Error, Limit, Redis};
 
@@ -77,8 +78,12 @@ impl Reader {
         limit: usize,
     ) -> Result<Page<Span>, Error> {
         let key = self.keys.ranges(data_type, partition);
-        self.page(key, within, cursor, limit, |text| parse(text, Span::interval))
-            .await
+        let read = |text: &str| {
+            let span = Span::read(text)?;
+            let interval = span.interval();
+            Ok(Some((span, interval)))
+        };
+        self.page(key, within, cursor, limit, read).await
     }
 
     /// As [`Self::ranges`], of at most `limit` only those that are wanted. The others are not read whole.
@@ -93,8 +98,7 @@ impl Reader {
     ) -> Result<Page<Range>, Error> {
         let key = self.keys.ranges(data_type, partition);
         let read = |text: &str| {
-            let span: Span = serde_json::from_str(text)?;
-            if wanted(&span) {
+            if wanted(&Span::read(text)?) {
                 parse(text, Range::interval)
             } else {
                 Ok(None)
