@@ -6,6 +6,7 @@
 pub mod errors;
 mod identity;
 mod migrations;
+pub mod positions;
 mod session;
 pub mod times;
 mod transaction;

@@ -3,7 +3,8 @@
 use sqlx::Row;
 use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
 
-use crate::position::{Offset, Partition, TopicId, TopicName, TopicPartition};
+use crate::mysql::positions::topic_partition;
+use crate::position::{Offset, TopicId, TopicName, TopicPartition};
 
 /// One deferred interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,10 +100,7 @@ pub async fn open(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<Open>> {
                 id: row.try_get("id")?,
                 data_type: row.try_get("data_type")?,
                 topic_id: TopicId::new(row.try_get::<String, _>("topic_id")?),
-                partition: TopicPartition {
-                    topic: TopicName::new(row.try_get::<String, _>("topic")?),
-                    partition: Partition(row.try_get("partition_number")?),
-                },
+                partition: topic_partition(row)?,
                 end: Offset(row.try_get("end_position")?),
             })
         })
@@ -196,10 +194,7 @@ pub async fn closed(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<Closed>> {
                 id: row.try_get("id")?,
                 data_type: row.try_get("data_type")?,
                 topic_id: TopicId::new(row.try_get::<String, _>("topic_id")?),
-                partition: TopicPartition {
-                    topic: TopicName::new(row.try_get::<String, _>("topic")?),
-                    partition: Partition(row.try_get("partition_number")?),
-                },
+                partition: topic_partition(row)?,
                 start: Offset(row.try_get("start_position")?),
                 end: Offset(row.try_get("end_position")?),
             })

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlRow};
 use sqlx::{AssertSqlSafe, Row};
 
+use crate::mysql::positions::topic_partition;
 use crate::position::{Offset, Partition, TopicName, TopicPartition};
 
 /// Why a partition was stopped: going on would jump over records without saying so.
@@ -169,7 +170,7 @@ pub async fn partition_stops(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<(T
     .fetch_all(pool)
     .await?;
     rows.iter()
-        .map(|row| Ok((partition_of(row)?, read_stop(row)?)))
+        .map(|row| Ok((topic_partition(row)?, read_stop(row)?)))
         .collect()
 }
 
@@ -194,7 +195,7 @@ pub async fn to_resume(pool: &MySqlPool, most: u32) -> sqlx::Result<Vec<TopicPar
     .bind(most)
     .fetch_all(pool)
     .await?;
-    rows.iter().map(partition_of).collect()
+    rows.iter().map(topic_partition).collect()
 }
 
 /// Asks for a stopped partition to go on. Returns whether it was stopped.
@@ -213,13 +214,6 @@ pub async fn resume_partition(
     .await?;
     // The driver counts the rows that were found, whether they changed or not.
     Ok(done.rows_affected() > 0)
-}
-
-fn partition_of(row: &MySqlRow) -> sqlx::Result<TopicPartition> {
-    Ok(TopicPartition {
-        topic: TopicName::new(row.try_get::<String, _>("topic")?),
-        partition: Partition(row.try_get("partition_number")?),
-    })
 }
 
 /// Removes the record of a stop: the partition is read again.

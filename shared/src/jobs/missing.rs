@@ -7,6 +7,7 @@ use super::model::{Claim, JobId, Missing};
 use super::names::named;
 use super::task_row;
 use crate::mysql::Database;
+use crate::mysql::positions::topic_partition;
 use crate::position::Offset;
 
 /// How many rows one statement inserts.
@@ -24,7 +25,7 @@ pub async fn missing(pool: &MySqlPool, job: JobId) -> sqlx::Result<Vec<Missing>>
     let intervals = rows.iter().map(|row| {
         Ok(Missing {
             data_type: row.try_get("data_type")?,
-            topic_partition: task_row::topic_partition(row)?,
+            topic_partition: topic_partition(row)?,
             start: Offset(row.try_get("start_position")?),
             end: Offset(row.try_get("end_position")?),
             reason: named(row, "reason")?,

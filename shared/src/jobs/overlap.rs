@@ -7,7 +7,7 @@ use super::model::{JobId, Slice};
 use super::names::named;
 use super::settle;
 use super::states::JobState;
-use super::task_row;
+use crate::mysql::positions::topic_partition;
 use crate::position::{Offset, TopicPartition};
 
 /// An unfinished job on the same records.
@@ -67,7 +67,7 @@ fn read(row: &MySqlRow) -> sqlx::Result<Overlap> {
         job: settle::parse(row.try_get("job_id")?)?,
         state: named(row, "state")?,
         data_type: row.try_get("data_type")?,
-        topic_partition: task_row::topic_partition(row)?,
+        topic_partition: topic_partition(row)?,
         start: Offset(row.try_get("first_start")?),
         end: Offset(row.try_get("last_end")?),
     })

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::counts::{SUMS, write_counts};
 use super::model::{JobId, ReadCounts, WriteCounts};
 use super::task_row;
+use crate::mysql::positions::topic_partition;
 use crate::position::{Offset, TopicPartition};
 
 /// At most so many reasons are shown.
@@ -103,7 +104,7 @@ fn add(progress: &mut Progress, row: &MySqlRow) -> sqlx::Result<()> {
     let count =
         |column: &str| -> sqlx::Result<u32> { Ok(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(u32::MAX)) };
     let partition = PartitionProgress {
-        topic_partition: task_row::topic_partition(row)?,
+        topic_partition: topic_partition(row)?,
         tasks: count("tasks")?,
         tasks_done: count("tasks_done")?,
         positions: row.try_get("positions")?,

@@ -14,6 +14,7 @@ use super::situation::{CATALOG_PATIENCE, fate};
 use super::states::{Event, JobState, TaskState};
 use super::task_row::{self, Choice};
 use crate::mysql::Database;
+use crate::mysql::positions::topic_partition;
 
 /// Brings a job to where its tasks and the time say it is, and returns its state.
 ///
@@ -169,7 +170,7 @@ async fn why(connection: &mut MySqlConnection, id: JobId) -> sqlx::Result<(Strin
         "task {} ({} {}, [{}, {}))",
         row.try_get::<u32, _>("task_number")?,
         row.try_get::<String, _>("data_type")?,
-        task_row::topic_partition(&row)?,
+        topic_partition(&row)?,
         row.try_get::<u64, _>("start_position")?,
         row.try_get::<u64, _>("end_position")?,
     );

@@ -10,8 +10,9 @@ use super::names::named;
 use super::ownership::Ownership;
 use crate::leases::Epoch;
 use crate::milliseconds;
+use crate::mysql::positions::topic_partition;
 use crate::mysql::times;
-use crate::position::{Offset, Partition, TopicGeneration, TopicId, TopicName, TopicPartition};
+use crate::position::{Offset, TopicGeneration, TopicId};
 
 /// What is selected of a task, with the database's time.
 pub(super) const COLUMNS: &str = concat!(
@@ -199,14 +200,6 @@ pub(super) fn slice(row: &MySqlRow) -> sqlx::Result<Slice> {
         filter: row.try_get("filter")?,
         record_time_from: time(row, "record_from_ms")?,
         record_time_to: time(row, "record_to_ms")?,
-    })
-}
-
-/// Reads topic and partition.
-pub(super) fn topic_partition(row: &MySqlRow) -> sqlx::Result<TopicPartition> {
-    Ok(TopicPartition {
-        topic: TopicName::new(row.try_get::<String, _>("topic")?),
-        partition: Partition(row.try_get("partition_number")?),
     })
 }
 
