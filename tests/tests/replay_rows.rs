@@ -408,7 +408,17 @@ async fn overwriting_and_cleaning_need_an_admin() -> Result<()> {
         ensure!(fleet.count("jobs").await? == 0, "a refused call made a job");
         let (_, made) = admin.create(job_of(spec)).await?;
         let job = made?;
-        // An operator may end it, and not begin it again.
+        // An operator may hold it, let it go on as the admin wanted it, and end it, and not begin it again.
+        let pause = operator.request(PauseJobRequest {
+            job_id: job.job_id.clone(),
+            ..PauseJobRequest::default()
+        })?;
+        operator.client.pause_job(pause).await?;
+        let resume = operator.request(ResumeJobRequest {
+            job_id: job.job_id.clone(),
+            ..ResumeJobRequest::default()
+        })?;
+        operator.client.resume_job(resume).await?;
         let cancel = operator.request(CancelJobRequest {
             job_id: job.job_id.clone(),
             ..CancelJobRequest::default()

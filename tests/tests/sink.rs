@@ -13,6 +13,7 @@ use reprise_shared::fault::FaultClass;
 use reprise_shared::mysql::{Connector, errors};
 use reprise_shared::row::Row;
 use reprise_shared::tally::RowCounts;
+use reprise_tests::kernel::own_cpu_seconds;
 use reprise_tests::sink::chunks::{DDL, FUND, Fund, Rig, catalog, rows_of};
 use reprise_tests::sink::server::TestDatabase;
 use reprise_worker::lanes::{Config, End};
@@ -376,6 +377,30 @@ async fn a_hard_shutdown_abandons_what_waits_and_leaves_no_transaction() -> Resu
     Ok(())
 }
 
+#[tokio::test]
+async fn a_lane_rests_after_each_batch_and_a_shutdown_ends_its_rest() -> Result<()> {
+    const REST: Duration = Duration::from_millis(300);
+    let database = TestDatabase::shared().await?;
+    database.run(DDL).await?;
+    let (catalog, mut config) = small(4);
+    config.per_table = 1;
+    let rig = Rig::start(&database, catalog, config)?;
+    rig.hooks.rest(REST);
+    let clock = reprise_shared::clock::Clock::system();
+    let begun = clock.monotonic();
+    let codes: Vec<String> = (0..8).map(|number| format!("F{number}")).collect();
+    let rows = codes.iter().zip(0..).map(|(code, at)| Fund::new(code, 1).row(at));
+    rig.complete(&rig.push_rows(rows.collect())).await;
+    assert_eq!(rig.hooks.batches(), 2, "batches of four rows at most");
+    assert!(clock.monotonic() - begun >= REST, "no rest between two batches");
+
+    rig.hooks.rest(Duration::from_secs(3_600));
+    rig.complete(&rig.push_rows(vec![Fund::new("A", 1).row(9)])).await;
+    rig.shutdown.cancel();
+    assert_eq!(rig.close().await, [End::Abandoned]);
+    Ok(())
+}
+
 /// Figures, not a test: 300,000 rows through lanes against a bare loop of the same statements.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement; run it alone with optimisation"]
@@ -405,7 +430,7 @@ async fn bare_loop(database: &TestDatabase, rows: Vec<Row>) -> Result<(f64, f64)
         [even, odd]
     };
     let clock = reprise_shared::clock::Clock::system();
-    let (start, cpu) = (clock.monotonic(), cpu_seconds());
+    let (start, cpu) = (clock.monotonic(), own_cpu_seconds()?);
     let mut writers = tokio::task::JoinSet::new();
     for half in halves {
         let (url, upsert) = (database.url.clone(), upsert.clone());
@@ -424,7 +449,7 @@ async fn bare_loop(database: &TestDatabase, rows: Vec<Row>) -> Result<(f64, f64)
     let million = written as f64 / 1e6;
     Ok((
         written as f64 / (clock.monotonic() - start).as_secs_f64(),
-        (cpu_seconds() - cpu) / million,
+        (own_cpu_seconds()? - cpu) / million,
     ))
 }
 
@@ -442,7 +467,7 @@ async fn through_lanes(database: &TestDatabase, rows: Vec<Row>) -> Result<(f64, 
         ));
     }
     let clock = reprise_shared::clock::Clock::system();
-    let (start, cpu) = (clock.monotonic(), cpu_seconds());
+    let (start, cpu) = (clock.monotonic(), own_cpu_seconds()?);
     for (chunk, rows) in prepared {
         while rig.budget.in_flight().0 > 50_000 {
             let _ = tokio::time::timeout(Duration::from_millis(1), rig.budget.changed()).await;
@@ -453,12 +478,6 @@ async fn through_lanes(database: &TestDatabase, rows: Vec<Row>) -> Result<(f64, 
     let million = count as f64 / 1e6;
     Ok((
         count as f64 / (clock.monotonic() - start).as_secs_f64(),
-        (cpu_seconds() - cpu) / million,
+        (own_cpu_seconds()? - cpu) / million,
     ))
-}
-
-fn cpu_seconds() -> f64 {
-    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).expect("this process has one");
-    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-    seconds(usage.user_time()) + seconds(usage.system_time())
 }

@@ -191,6 +191,7 @@ impl Validate for Config {
         faults.section("log", &self.log);
         faults.section("ingest", &self.ingest);
         faults.section("replay", &self.replay);
+        faults.section("lanes", &self.lanes);
     }
 }
 
@@ -321,6 +322,22 @@ mod tests {
             .expect_err("three faults")
             .to_string();
         for key in ["ingest.drain", "ingest.tick", "ingest.group"] {
+            assert!(faults.contains(key), "{key} is not in: {faults}");
+        }
+    }
+
+    #[test]
+    fn bounds_of_lanes_and_replays_are_checked_like_the_others() {
+        let wrong = [
+            ("lanes.per_table", "0"),
+            ("lanes.ping_interval", "15s"),
+            ("lanes.max_letters", "0"),
+            ("lanes.writer.backoff_cap", "1ms"),
+            ("lanes.writer.breaker.window", "1h"),
+            ("replay.live_first.share", "0"),
+        ];
+        let faults = shipped(&wrong).expect_err("each of them").to_string();
+        for (key, _) in wrong {
             assert!(faults.contains(key), "{key} is not in: {faults}");
         }
     }

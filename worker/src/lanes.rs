@@ -5,6 +5,7 @@
 //! under load, low latency when quiet. Pushing never blocks; what is queued is bounded by the [`Budget`], which the
 //! caller asks before.
 
+mod config;
 mod lane;
 mod queue;
 mod settle;
@@ -12,7 +13,6 @@ mod settle;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use reprise_shared::catalog::{Catalog, TypeIndex};
@@ -21,57 +21,20 @@ use reprise_shared::mysql::{Connector, Database, InvalidUrl, Session};
 use reprise_shared::position::{Offset, TopicName};
 use secrecy::SecretString;
 
+pub use self::config::Config;
+use self::config::MOST_LANES;
 pub use self::lane::{End, Lane};
 use self::queue::{Entry, Queue};
 use crate::budget::Budget;
 use crate::piece::{Letter, Piece};
 pub use crate::sink::control::{StopReason, TypeControl};
-use crate::sink::shared::{self, Shared};
+use crate::sink::shared::Shared;
 use crate::sink::task::Task;
 use crate::sink::writer::Writer;
 
 /// Not random: the same key must find the same lane in every run of a test, and nobody outside chooses keys freely
 /// enough to gain from knowing it, as a lane is only a queue.
 const SEED: u64 = 0x5EED_1A4E;
-/// More lanes a table than this make no sense.
-const MOST_LANES: usize = 64;
-
-/// The bounds of lanes.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Lanes, and so connections, per table. 1 to 64.
-    pub per_table: usize,
-    /// An idle connection is pinged this often; well below `wait_timeout`.
-    #[serde(with = "humantime_serde")]
-    pub ping_interval: Duration,
-    /// The server closes a lane's silent session after this long, so that a vanished host's locks end.
-    #[serde(with = "humantime_serde")]
-    pub wait_timeout: Duration,
-    /// The server ends a wait for a row lock after this long.
-    #[serde(with = "humantime_serde")]
-    pub lock_wait_timeout: Duration,
-    /// Letters of one transaction at most.
-    pub max_letters: usize,
-    /// Bytes of the records of one transaction's letters at most (one letter is always taken).
-    pub max_letter_bytes: usize,
-    /// The bounds of writing.
-    pub writer: shared::Config,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            per_table: 2,
-            ping_interval: Duration::from_secs(5),
-            wait_timeout: Duration::from_secs(20),
-            lock_wait_timeout: Duration::from_secs(5),
-            max_letters: 256,
-            max_letter_bytes: 16 << 20,
-            writer: shared::Config::default(),
-        }
-    }
-}
 
 /// What lanes are made from.
 pub struct Setup {

@@ -41,6 +41,7 @@ use sqlx::mysql::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
 pub use self::config::Config;
+use self::live_first::Flow;
 use self::probe::{Probe, ProbeError};
 use self::running::Running;
 use self::signals::{LiveFirst, Watch};
@@ -122,7 +123,7 @@ fn workshop(life: &Life<'_>, ready: &Ready, worker_id: String) -> Result<Worksho
         redis: ready.redis.clone(),
         lookup_changes: upkeep::lookups(life.supervisor, catalog, ready),
         probe: probe("replay-topics", config)?,
-        live_first: LiveFirst::new(),
+        live_first: LiveFirst::new(replay.live_first.share),
         running: Running::default(),
         worker: Worker {
             id: worker_id,
@@ -151,6 +152,7 @@ fn watch(workshop: &Workshop) -> Result<(), Error> {
         database: workshop.database.clone(),
         replica: replica(workshop)?,
         running: workshop.running.clone(),
+        flow: Flow::default(),
         clock: workshop.clock.clone(),
     };
     let supervisor = &workshop.supervisor;

@@ -29,7 +29,8 @@ pub const METHODS: &[(&str, Role)] = &[
     ("/reprise.control.v1.FleetService/RefreshLookup", Operator),
     ("/reprise.control.v1.FleetService/PauseIngest", Operator),
     ("/reprise.control.v1.FleetService/ResumeIngest", Operator),
-    // OVERWRITE, clean_first and large jobs need an admin, which CreateJob and RetryJob check.
+    // OVERWRITE, clean_first and large jobs need an admin, which CreateJob and RetryJob check. What goes on with a job as the
+    // admin decided it (pause, resume, its rate and priority) is an operator's, so that nobody waits for an admin to stop one.
     ("/reprise.control.v1.JobService/PlanJob", Operator),
     ("/reprise.control.v1.JobService/CreateJob", Operator),
     ("/reprise.control.v1.JobService/GetJob", Viewer),

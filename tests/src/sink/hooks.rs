@@ -1,6 +1,7 @@
 //! Hooks that remember what they were told.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use reprise_shared::catalog::{LookupIndex, TypeIndex};
@@ -16,6 +17,8 @@ pub struct Hooks {
 struct State {
     stopped: Vec<(TypeIndex, StopReason, String)>,
     lookups: Vec<(LookupIndex, String)>,
+    batches: usize,
+    rest: Duration,
 }
 
 impl Hooks {
@@ -27,6 +30,16 @@ impl Hooks {
     /// Which lookup keys were written.
     pub fn lookups(&self) -> Vec<(LookupIndex, String)> {
         self.state.lock().expect("no test panics with it").lookups.clone()
+    }
+
+    /// How many batches were written.
+    pub fn batches(&self) -> usize {
+        self.state.lock().expect("no test panics with it").batches
+    }
+
+    /// Lets lanes rest for so long after each batch from now on.
+    pub fn rest(&self, time: Duration) {
+        self.state.lock().expect("no test panics with it").rest = time;
     }
 }
 
@@ -48,5 +61,11 @@ impl TypeControl for Hooks {
     fn lookup_written(&self, lookup: LookupIndex, keys: Vec<String>) {
         let keys = keys.into_iter().map(|key| (lookup, key));
         self.state.lock().expect("no test panics with it").lookups.extend(keys);
+    }
+
+    fn rest_after(&self, _took: Duration) -> Duration {
+        let mut state = self.state.lock().expect("no test panics with it");
+        state.batches += 1;
+        state.rest
     }
 }

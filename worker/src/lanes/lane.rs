@@ -79,9 +79,12 @@ impl Lane {
             }
             let wait = match self.queue.next(self.shared.clock().monotonic(), self.letters) {
                 Next::Write(work) => {
+                    let begun = self.shared.clock().monotonic();
                     if self.write(work, &shutdown).await == End::Abandoned {
                         return End::Abandoned;
                     }
+                    let took = self.shared.clock().monotonic().saturating_sub(begun);
+                    self.rest(self.shared.control().rest_after(took), &shutdown).await;
                     continue;
                 }
                 Next::Closed => {
@@ -101,6 +104,14 @@ impl Lane {
                     }
                 }
             }
+        }
+    }
+
+    /// Leaves the database alone for a while.
+    async fn rest(&self, time: Duration, shutdown: &CancellationToken) {
+        if !time.is_zero() {
+            // Told to stop, it is seen at once by the loop.
+            let _ = shutdown.run_until_cancelled(tokio::time::sleep(time)).await;
         }
     }
 

@@ -1,6 +1,7 @@
 //! What lanes ask of a task: a fault that would stop a live type ends the task instead, and its job with it.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -8,12 +9,14 @@ use reprise_shared::catalog::{LookupIndex, TypeIndex};
 use reprise_shared::jobs::Mode;
 use tokio_util::sync::CancellationToken;
 
+use super::signals::LiveFirst;
 use crate::lanes::{StopReason, TypeControl};
 use crate::lookup_changes::Reporter;
 
 /// Connects lanes with their task.
 #[derive(Debug)]
 pub(super) struct Control {
+    live_first: LiveFirst,
     lookup_changes: Option<Reporter>,
     fault: OnceLock<(StopReason, String)>,
     faulty: CancellationToken,
@@ -21,12 +24,13 @@ pub(super) struct Control {
 
 impl Control {
     /// Makes the hooks of a task. Only a job that writes into the type's own table changes lookups.
-    pub(super) fn new(mode: Mode, lookup_changes: Reporter) -> Self {
+    pub(super) fn new(mode: Mode, lookup_changes: Reporter, live_first: LiveFirst) -> Self {
         let writes = match mode {
             Mode::Live | Mode::Overwrite | Mode::Repair => true,
             Mode::Isolated | Mode::Verify => false,
         };
         Self {
+            live_first,
             lookup_changes: writes.then_some(lookup_changes),
             fault: OnceLock::new(),
             faulty: CancellationToken::new(),
@@ -60,5 +64,9 @@ impl TypeControl for Control {
         if let Some(reporter) = &self.lookup_changes {
             reporter.committed(lookup, keys);
         }
+    }
+
+    fn rest_after(&self, took: Duration) -> Duration {
+        self.live_first.rest_after(took)
     }
 }

@@ -11,11 +11,13 @@ use reprise_shared::catalog::TypeIndex;
 use reprise_shared::jobs::{self, Claim, Missing, MissingReason, ReadCounts};
 use reprise_shared::position::Offset;
 use reprise_shared::whitelist::Snapshot;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::control::Control;
 use super::delivered::Delivered;
 use super::judge::TaskJudge;
+use super::live_first::Decision;
 use super::pacer::Pacer;
 use super::pipeline::Pipeline;
 use super::reader::{self, Ended};
@@ -77,6 +79,9 @@ pub(super) struct Drive {
     pipeline: Pipeline,
     delivered: Delivered,
     pacer: Pacer,
+    /// What the job allows this task, in records a second.
+    share: Option<u64>,
+    decisions: watch::Receiver<Option<Decision>>,
     lost: CancellationToken,
     /// Ends the reading.
     stop: CancellationToken,
@@ -253,6 +258,7 @@ impl Drive {
                 () = self.pipeline.broken() => {
                     return Err(attempt(thread::Error::<reader::Error>::Panicked));
                 }
+                Ok(()) = self.decisions.changed() => self.pace(),
                 _ = self.ticks.tick() => {
                     self.advance(progress).await?;
                     self.checkpoint(progress).await?;

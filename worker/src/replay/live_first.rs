@@ -1,11 +1,20 @@
 //! Live first: when a replay has to slow down or to stand still, decided from what is known of live traffic and of the
 //! database (pure). Above its first threshold a signal cuts the rate, above its second it holds everything; what is
 //! held goes on only when every signal is below its first threshold again, so that it does not flutter.
+//!
+//! Below all thresholds a replay still leaves live traffic, while that flows, most of the database: after each batch its
+//! lanes rest in proportion to the time that the batch took. A database that is busy takes longer, and so is left alone for
+//! longer, without anybody having to say what is usual there.
 
 use std::time::Duration;
 
 use reprise_shared::config::{Faults, Secret, Validate};
 use serde::{Deserialize, Serialize};
+
+/// Live traffic whose positions did not move for so long counts as still. Workers commit every `ingest.tick`, a second.
+const STILL_AFTER: Duration = Duration::from_secs(5);
+/// No rest is longer: a batch that waited out an outage says nothing about those after it.
+const MOST_REST: Duration = Duration::from_secs(1);
 
 /// The thresholds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,6 +45,9 @@ pub struct Config {
     pub cut_rate: u64,
     /// Records a second of each task while nothing is known of live traffic.
     pub floor_rate: u64,
+    /// The part of its time that a lane of a replay may use the database while live traffic flows; it rests for the
+    /// other. 1: it never rests.
+    pub share: f64,
 }
 
 impl Default for Config {
@@ -51,6 +63,7 @@ impl Default for Config {
             replica_hold: Duration::from_secs(20),
             cut_rate: 2_000,
             floor_rate: 2_000,
+            share: 0.5,
         }
     }
 }
@@ -76,6 +89,7 @@ impl Validate for Config {
         faults.check_range("lag_hold", self.lag_hold, self.lag_cut, u64::MAX);
         faults.check_range("cut_rate", self.cut_rate, 1, u64::from(u32::MAX));
         faults.check_range("floor_rate", self.floor_rate, 1, u64::from(u32::MAX));
+        faults.check_range("share", self.share, 0.01, 1.0);
     }
 }
 
@@ -84,6 +98,8 @@ impl Validate for Config {
 pub(crate) struct Signals {
     /// Records by which live traffic is behind; `None`: it cannot be told.
     pub(crate) live_lag: Option<u64>,
+    /// Live traffic moved lately, or it cannot be told.
+    pub(crate) live_flows: bool,
     /// The longest of the small writes since the last look, or of a question.
     pub(crate) latency: Duration,
     /// The replica's delay; `None`: there is no replica to ask.
@@ -106,14 +122,35 @@ pub(crate) enum Speed {
 pub(crate) struct Decision {
     pub(crate) speed: Speed,
     pub(crate) reason: String,
+    /// Lanes rest between batches.
+    pub(crate) rests: bool,
 }
 
-impl Decision {
-    pub(crate) fn full() -> Self {
-        Self {
-            speed: Speed::Full,
-            reason: String::new(),
+/// How long a lane rests after a batch, so that it uses the database for `share` of its time.
+pub(crate) fn rest(took: Duration, share: f64) -> Duration {
+    took.mul_f64(1.0 / share - 1.0).min(MOST_REST)
+}
+
+/// Follows whether live traffic flows, by the positions that its group committed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flow {
+    /// The sum of the positions that was seen last.
+    position: Option<u64>,
+    moved: Duration,
+}
+
+impl Flow {
+    /// Tells whether positions moved lately, from their sum at a time. While that is unknown they count as moving.
+    pub(crate) fn flows(&mut self, position: Option<u64>, now: Duration) -> bool {
+        let Some(position) = position else {
+            self.position = None;
+            return true;
+        };
+        if self.position != Some(position) {
+            self.position = Some(position);
+            self.moved = now;
         }
+        now.saturating_sub(self.moved) < STILL_AFTER
     }
 }
 
@@ -134,20 +171,19 @@ pub(crate) fn decide(held: bool, signals: &Signals, config: &Config) -> Decision
         }),
     ];
     let worst = grades.into_iter().flatten().max_by_key(|(grade, _)| *grade);
-    match worst {
-        Some((Grade::Hold, why)) => Decision {
-            speed: Speed::Hold,
-            reason: format!("held: {why}"),
-        },
-        Some((Grade::Cut, why)) => Decision {
-            speed: Speed::AtMost(config.cut_rate),
-            reason: format!("slowed down: {why}"),
-        },
-        Some((Grade::Fine, _)) | None if signals.live_lag.is_none() => Decision {
-            speed: Speed::AtMost(config.floor_rate),
-            reason: "slowed down: nothing is known of live traffic".to_owned(),
-        },
-        Some((Grade::Fine, _)) | None => Decision::full(),
+    let (speed, reason) = match worst {
+        Some((Grade::Hold, why)) => (Speed::Hold, format!("held: {why}")),
+        Some((Grade::Cut, why)) => (Speed::AtMost(config.cut_rate), format!("slowed down: {why}")),
+        Some((Grade::Fine, _)) | None if signals.live_lag.is_none() => (
+            Speed::AtMost(config.floor_rate),
+            "slowed down: nothing is known of live traffic".to_owned(),
+        ),
+        Some((Grade::Fine, _)) | None => (Speed::Full, String::new()),
+    };
+    Decision {
+        speed,
+        reason,
+        rests: signals.live_flows,
     }
 }
 
@@ -177,7 +213,7 @@ mod tests {
         let signals = Signals {
             live_lag: lag,
             latency: Duration::from_millis(milliseconds),
-            replica_lag: None,
+            ..Signals::default()
         };
         decide(held, &signals, &Config::default()).speed
     }
@@ -212,11 +248,48 @@ mod tests {
             live_lag: Some(60_000),
             latency: Duration::from_millis(1),
             replica_lag: Some(Duration::from_secs(30)),
+            ..Signals::default()
         };
         let decision = decide(false, &signals, &Config::default());
         assert_eq!(
             (decision.speed, decision.reason.as_str()),
             (Speed::Hold, "held: the replica is 30.0s behind")
         );
+    }
+
+    #[test]
+    fn lanes_rest_while_live_traffic_flows() {
+        for flows in [false, true] {
+            let signals = Signals {
+                live_lag: Some(0),
+                live_flows: flows,
+                ..Signals::default()
+            };
+            let decision = decide(false, &signals, &Config::default());
+            assert_eq!((decision.speed, decision.rests), (Speed::Full, flows));
+        }
+    }
+
+    #[test]
+    fn a_rest_is_the_other_part_of_a_lanes_time_and_bounded() {
+        let milliseconds = Duration::from_millis;
+        assert_eq!(rest(milliseconds(40), 1.0), Duration::ZERO);
+        assert_eq!(rest(milliseconds(40), 0.5), milliseconds(40));
+        assert_eq!(rest(milliseconds(40), 0.2), milliseconds(160));
+        assert_eq!(rest(Duration::from_secs(3_600), 0.5), MOST_REST);
+    }
+
+    #[test]
+    fn traffic_flows_until_its_positions_stood_still_for_a_while() {
+        let (mut flow, seconds) = (Flow::default(), Duration::from_secs);
+        assert!(flow.flows(Some(7), seconds(100)), "nothing tells that it stands still");
+        assert!(flow.flows(Some(7), seconds(104)));
+        assert!(!flow.flows(Some(7), seconds(105)));
+        assert!(flow.flows(Some(9), seconds(106)));
+        assert!(!flow.flows(Some(9), seconds(111)));
+        // Another topic, or a group that was reset: lower is another position, too.
+        assert!(flow.flows(Some(3), seconds(112)));
+        assert!(flow.flows(None, seconds(200)));
+        assert!(flow.flows(Some(3), seconds(201)), "unknown in between");
     }
 }

@@ -66,15 +66,24 @@ impl Probe {
         Ok(described.map_or(Described::Missing, |(_, described)| described))
     }
 
-    /// Returns by how many records the live group is behind in some topics; `None` when it has not committed anything
-    /// there, so that nothing can be said. Cancel-safe.
-    pub(super) async fn live_lag(&self, topics: Vec<TopicName>) -> Result<Option<u64>, Error> {
+    /// Returns how far the live group is in some topics; `None` when it has not committed anything there, so that
+    /// nothing can be said. Cancel-safe.
+    pub(super) async fn live(&self, topics: Vec<TopicName>) -> Result<Option<Live>, Error> {
         let limit = self.limit;
         let calls = self.calls.lock().await;
         calls
-            .call(limit, move |consumer| lag_of(consumer, &topics, limit))
+            .call(limit, move |consumer| live(consumer, &topics, limit))
             .await?
     }
+}
+
+/// How far live traffic is, over all partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Live {
+    /// The sum of the positions that its group committed.
+    pub(super) committed: u64,
+    /// Records by which it is behind.
+    pub(super) lag: u64,
 }
 
 /// Why there is no probe.
@@ -84,7 +93,7 @@ pub(super) enum ProbeError {
     Thread(io::Error),
 }
 
-fn lag_of(consumer: &TaskConsumer, topics: &[TopicName], limit: Duration) -> Result<Option<u64>, Error> {
+fn live(consumer: &TaskConsumer, topics: &[TopicName], limit: Duration) -> Result<Option<Live>, Error> {
     let mut partitions = TopicPartitionList::new();
     for (topic, described) in describe_topics(consumer.client(), topics, limit)? {
         if let Described::Topic { partitions: count, .. } = described {
@@ -97,13 +106,14 @@ fn lag_of(consumer: &TaskConsumer, topics: &[TopicName], limit: Duration) -> Res
         return Ok(None);
     }
     let committed = consumer.committed_offsets(partitions, limit)?;
-    let mut behind = None;
+    let mut found: Option<Live> = None;
     for element in committed.elements() {
         if let rdkafka::Offset::Offset(position) = element.offset() {
             let (_, end) = consumer.fetch_watermarks(element.topic(), element.partition(), limit)?;
-            let lag = u64::try_from(end.saturating_sub(position)).unwrap_or(0);
-            behind = Some(behind.unwrap_or(0) + lag);
+            let live = found.get_or_insert_default();
+            live.committed += u64::try_from(position).unwrap_or(0);
+            live.lag += u64::try_from(end.saturating_sub(position)).unwrap_or(0);
         }
     }
-    Ok(behind)
+    Ok(found)
 }

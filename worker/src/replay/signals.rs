@@ -10,60 +10,86 @@ use reprise_shared::mysql::Database;
 use reprise_shared::position::TopicName;
 use reprise_shared::telemetry::chain;
 use sqlx::mysql::MySqlPool;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::live_first::{self, Decision, Signals, Speed, decide};
-use super::probe::Probe;
+use super::live_first::{self, Decision, Flow, Signals, Speed, decide, rest};
+use super::probe::{Live, Probe};
 use super::running::Running;
 use crate::metrics;
 
 /// What was decided last, and where small writes are timed. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct LiveFirst(Arc<Mutex<State>>);
+pub(super) struct LiveFirst(Arc<State>);
 
 #[derive(Debug)]
 struct State {
     /// `None` before the first look since a task began.
-    decision: Option<Decision>,
-    slowest: Duration,
+    decision: watch::Sender<Option<Decision>>,
+    slowest: Mutex<Duration>,
+    share: f64,
 }
 
 impl LiveFirst {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            decision: None,
-            slowest: Duration::ZERO,
-        })))
+    /// `share` is the part of its time that a lane may use the database while live traffic flows.
+    pub(super) fn new(share: f64) -> Self {
+        Self(Arc::new(State {
+            decision: watch::Sender::new(None),
+            slowest: Mutex::new(Duration::ZERO),
+            share,
+        }))
     }
 
     /// Returns what was decided last. Nothing is read before live traffic was looked at.
     pub(super) fn decision(&self) -> Decision {
-        let decision = self.0.lock().decision.clone();
+        let decision = self.0.decision.borrow().clone();
         decision.unwrap_or_else(|| Decision {
             speed: Speed::Hold,
             reason: "live traffic is looked at first".to_owned(),
+            rests: true,
         })
+    }
+
+    /// Tells of every new decision.
+    pub(super) fn decisions(&self) -> watch::Receiver<Option<Decision>> {
+        self.0.decision.subscribe()
+    }
+
+    /// Returns how long a lane leaves the database alone after a batch that took so long.
+    pub(super) fn rest_after(&self, took: Duration) -> Duration {
+        let rests = self.0.decision.borrow().as_ref().is_none_or(|decision| decision.rests);
+        if rests {
+            rest(took, self.0.share)
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Notes how long a small write took.
     pub(super) fn wrote_in(&self, took: Duration) {
-        let mut state = self.0.lock();
-        state.slowest = state.slowest.max(took);
+        let mut slowest = self.0.slowest.lock();
+        *slowest = slowest.max(took);
+    }
+
+    fn decide(&self, decision: Option<Decision>) {
+        self.0.decision.send_if_modified(|known| {
+            let changed = *known != decision;
+            *known = decision;
+            changed
+        });
     }
 
     fn speed(&self) -> Option<Speed> {
-        self.0.lock().decision.as_ref().map(|decision| decision.speed)
+        self.0.decision.borrow().as_ref().map(|decision| decision.speed)
     }
 
     fn forget(&self) {
-        *self.0.lock() = State {
-            decision: None,
-            slowest: Duration::ZERO,
-        };
+        self.decide(None);
+        self.take_slowest();
     }
 
     fn take_slowest(&self) -> Duration {
-        std::mem::take(&mut self.0.lock().slowest)
+        std::mem::take(&mut self.0.slowest.lock())
     }
 }
 
@@ -75,12 +101,13 @@ pub(super) struct Watch {
     pub(super) database: Database,
     pub(super) replica: Option<MySqlPool>,
     pub(super) running: Running,
+    pub(super) flow: Flow,
     pub(super) clock: Clock,
 }
 
 impl Watch {
     /// Works until shutdown. Cancel-safe.
-    pub(super) async fn run(self, shutdown: CancellationToken) {
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(self.config.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -96,19 +123,18 @@ impl Watch {
         }
     }
 
-    async fn look(&self) {
+    async fn look(&mut self) {
         let topics: BTreeSet<TopicName> = self.running.topics();
         if topics.is_empty() {
             self.state.forget();
             return;
         }
-        let (live_lag, answered_in, replica_lag) = tokio::join!(
-            self.live_lag(topics.into_iter().collect()),
-            self.ping(),
-            self.replica_lag()
-        );
+        let (live, answered_in, replica_lag) =
+            tokio::join!(self.live(topics.into_iter().collect()), self.ping(), self.replica_lag());
+        let live_flows = self.flow.flows(live.map(|live| live.committed), self.clock.monotonic());
         let signals = Signals {
-            live_lag,
+            live_lag: live.map(|live| live.lag),
+            live_flows,
             latency: answered_in.max(self.state.take_slowest()),
             replica_lag,
         };
@@ -119,12 +145,12 @@ impl Watch {
         if before != Some(decision.speed) {
             tracing::info!(reason = decision.reason, speed = ?decision.speed, "the speed of replays");
         }
-        self.state.0.lock().decision = Some(decision);
+        self.state.decide(Some(decision));
     }
 
-    async fn live_lag(&self, topics: Vec<TopicName>) -> Option<u64> {
-        match self.probe.live_lag(topics).await {
-            Ok(lag) => lag,
+    async fn live(&self, topics: Vec<TopicName>) -> Option<Live> {
+        match self.probe.live(topics).await {
+            Ok(live) => live,
             Err(error) => {
                 tracing::debug!(error = %chain(&error), "ask how far live traffic is");
                 None
@@ -155,5 +181,46 @@ impl Watch {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(speed: Speed, rests: bool) -> Option<Decision> {
+        Some(Decision {
+            speed,
+            reason: String::new(),
+            rests,
+        })
+    }
+
+    #[test]
+    fn a_new_decision_is_told_at_once_and_the_same_again_is_not() {
+        let live_first = LiveFirst::new(0.5);
+        let mut told = live_first.decisions();
+        let mut is_told = || {
+            let told_now = told.has_changed().expect("the sender lives");
+            told.mark_unchanged();
+            told_now
+        };
+        assert_eq!(live_first.decision().speed, Speed::Hold, "nothing was looked at");
+        live_first.decide(decision(Speed::Full, true));
+        assert!(is_told());
+        live_first.decide(decision(Speed::Full, true));
+        assert!(!is_told());
+        live_first.forget();
+        assert!(is_told() && live_first.decision().speed == Speed::Hold);
+    }
+
+    #[test]
+    fn lanes_rest_unless_live_traffic_is_known_to_stand_still() {
+        let (live_first, took) = (LiveFirst::new(0.5), Duration::from_millis(20));
+        assert_eq!(live_first.rest_after(took), took);
+        live_first.decide(decision(Speed::Full, true));
+        assert_eq!(live_first.rest_after(took), took);
+        live_first.decide(decision(Speed::Full, false));
+        assert_eq!(live_first.rest_after(took), Duration::ZERO);
     }
 }

@@ -1,6 +1,8 @@
 //! What the sink asks of the process around it: whether a type is stopped, to stop one, and to tell that a lookup's
 //! table changed.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use reprise_shared::catalog::{LookupIndex, TypeIndex};
 
@@ -34,4 +36,9 @@ pub trait TypeControl: Send + Sync + 'static {
 
     /// Tells that rows of a lookup's own table were committed, with the values of its key column.
     fn lookup_written(&self, lookup: LookupIndex, keys: Vec<String>);
+
+    /// Returns how long a lane leaves the database alone after a batch that took so long.
+    fn rest_after(&self, _took: Duration) -> Duration {
+        Duration::ZERO
+    }
 }

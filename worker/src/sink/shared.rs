@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reprise_shared::catalog::{Catalog, TypeIndex};
 use reprise_shared::clock::Clock;
+use reprise_shared::config::{Faults, Validate};
 use reprise_shared::mysql::{Connector, Database};
 
 use super::breaker::{self, Breaker};
@@ -49,6 +50,28 @@ impl Default for Config {
             sample_every: 100,
             breaker: breaker::Limits::default(),
         }
+    }
+}
+
+impl Validate for Config {
+    fn validate(&self, faults: &mut Faults) {
+        let (millisecond, seconds) = (Duration::from_millis(1), Duration::from_secs);
+        for (key, value, least, most) in [
+            ("batch_deadline", self.batch_deadline, 100 * millisecond, seconds(600)),
+            (
+                "command_deadline",
+                self.command_deadline,
+                100 * millisecond,
+                seconds(60),
+            ),
+            ("backoff_base", self.backoff_base, millisecond, seconds(60)),
+            ("backoff_cap", self.backoff_cap, self.backoff_base, seconds(600)),
+            ("breaker.window", self.breaker.window, seconds(1), seconds(600)),
+        ] {
+            faults.check_range(key, value, least, most);
+        }
+        faults.check_range("quick_deadlock_tries", self.quick_deadlock_tries, 0, 100);
+        faults.check_range("breaker.letters", self.breaker.letters, 1, u64::MAX);
     }
 }
 

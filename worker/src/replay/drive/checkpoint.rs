@@ -95,14 +95,14 @@ impl Drive {
             .wrote_in(workshop.clock.monotonic().saturating_sub(started));
         match wanted {
             Ok(Ok(Wanted::Run { max_records_per_second })) => {
-                self.pacer.set(max_records_per_second, decision.speed);
+                self.share = max_records_per_second;
+                self.pace();
                 Ok(())
             }
             Ok(Ok(Wanted::LetGo)) => Err(Stop::LetGo),
             Ok(Ok(Wanted::Lost)) => Err(Stop::Lost),
             Ok(Err(error)) => {
                 tracing::warn!(error = errors::describe(&error), "write a checkpoint");
-                self.pacer.set(self.claim.max_records_per_second, decision.speed);
                 Ok(())
             }
             Err(_) => {
@@ -110,5 +110,11 @@ impl Drive {
                 Ok(())
             }
         }
+    }
+
+    /// Sets the pace by what the job allows and what live traffic leaves.
+    pub(super) fn pace(&self) {
+        let speed = self.workshop.live_first.decision().speed;
+        self.pacer.set(self.share, speed);
     }
 }

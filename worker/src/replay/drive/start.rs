@@ -62,7 +62,11 @@ impl Drive {
         };
         let ids = Arc::new(snapshot(&workshop.names, data_type, ids));
         let rebuilt = (claim.kind == Kind::Rebuild).then(|| rebuilt(workshop, claim));
-        let control = Arc::new(Control::new(claim.mode, workshop.lookup_changes.clone()));
+        let control = Arc::new(Control::new(
+            claim.mode,
+            workshop.lookup_changes.clone(),
+            workshop.live_first.clone(),
+        ));
         let pipeline = Pipeline::start(
             workshop,
             claim,
@@ -73,6 +77,7 @@ impl Drive {
         )
         .map_err(attempt)?;
         let pacer = Pacer::default();
+        let decisions = workshop.live_first.decisions();
         pacer.set(claim.max_records_per_second, workshop.live_first.decision().speed);
         let mut ticks = tokio::time::interval(workshop.config.replay.checkpoint);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -91,6 +96,8 @@ impl Drive {
             pipeline,
             delivered: Delivered::starting_at(claim.checkpoint),
             pacer,
+            share: claim.max_records_per_second,
+            decisions,
             lost: lost.clone(),
             stop: CancellationToken::new(),
             ticks,
