@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use reprise_tests::kernel::memory;
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
 use serde_json::json;
 
 use crate::drain::{Drained, written};
 use crate::ground::Ground;
-use crate::process::memory_mib;
 use crate::results::{Figure, Wanted};
 
 /// How long the database is away.
@@ -48,9 +48,9 @@ pub async fn outage(ground: &mut Ground) -> Result<Figure> {
     .await?;
     let mariadb = ground.servers.mariadb.as_mut().context("MariaDB is ours")?;
     mariadb.pause()?;
-    let (before, peak_before) = (memory_mib(pid, "VmRSS")?, memory_mib(pid, "VmHWM")?);
+    let before = memory(pid)?;
     tokio::time::sleep(OUTAGE).await;
-    let (after, peak_after) = (memory_mib(pid, "VmRSS")?, memory_mib(pid, "VmHWM")?);
+    let after = memory(pid)?;
     let in_flight = ground.fleet.metrics(number).await?;
     let mariadb = ground.servers.mariadb.as_mut().context("MariaDB is ours")?;
     mariadb.resume()?;
@@ -58,13 +58,16 @@ pub async fn outage(ground: &mut Ground) -> Result<Figure> {
     ground.fleet.stop().await?;
     let count = ground.rows().await?;
     ensure!(count == ground.records, "{count} rows after the outage");
-    let rise = peak_after - before;
-    eprintln!("B9: {before:.1} MiB before the outage, at most {peak_after:.1} during it");
+    let rise = after.peak - before.resident;
+    eprintln!(
+        "B9: {:.1} MiB before the outage, at most {:.1} during it",
+        before.resident, after.peak
+    );
     let raw = json!({
-        "rss_before_mib": before,
-        "peak_before_mib": peak_before,
-        "rss_at_the_end_mib": after,
-        "peak_at_the_end_mib": peak_after,
+        "rss_before_mib": before.resident,
+        "peak_before_mib": before.peak,
+        "rss_at_the_end_mib": after.resident,
+        "peak_at_the_end_mib": after.peak,
         "rows_in_flight": in_flight.get("reprise_in_flight_rows"),
         "bytes_in_flight": in_flight.get("reprise_in_flight_bytes"),
     });

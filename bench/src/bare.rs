@@ -7,9 +7,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Offset, TopicPartitionList};
 use reprise_shared::clock::Clock;
+use reprise_tests::kernel::own_cpu_seconds;
 
 use crate::ground::{Ground, PARTITIONS};
-use crate::process::cpu_seconds;
 
 /// The client may be silent for this long.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -26,7 +26,6 @@ pub struct Consumed {
 /// Reads every record of the topic once and shows it to `each`. Blocks.
 pub fn consume(ground: &Ground, mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<()>) -> Result<Consumed> {
     let clock = Clock::system();
-    let this = i32::try_from(std::process::id())?;
     let config = ground.consumer_config(&format!("{}.bare", ground.fleet.isolation.group()));
     let consumer: BaseConsumer = config.create().context("make a consumer")?;
     let mut list = TopicPartitionList::new();
@@ -42,7 +41,7 @@ pub fn consume(ground: &Ground, mut each: impl FnMut(&BorrowedMessage<'_>) -> Re
             Some(message) => {
                 let message = message.context("read the topic")?;
                 if first.is_none() {
-                    first = Some((clock.monotonic(), cpu_seconds(this)?));
+                    first = Some((clock.monotonic(), own_cpu_seconds()?));
                 }
                 each(&message)?;
                 count += 1;
@@ -57,6 +56,6 @@ pub fn consume(ground: &Ground, mut each: impl FnMut(&BorrowedMessage<'_>) -> Re
     let (begun, cpu) = first.context("the topic is empty")?;
     Ok(Consumed {
         seconds: clock.monotonic().saturating_sub(begun).as_secs_f64(),
-        cpu_seconds_per_million: (cpu_seconds(this)? - cpu) * 1e6 / ground.records as f64,
+        cpu_seconds_per_million: (own_cpu_seconds()? - cpu) * 1e6 / ground.records as f64,
     })
 }

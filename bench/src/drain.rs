@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use reprise_shared::clock::Clock;
 use reprise_tests::fleet::{PATIENCE, sum};
+use reprise_tests::kernel::memory;
 use serde::Serialize;
 
 use crate::ground::{Ground, Metrics};
-use crate::process::{CpuTimes, memory_mib};
+use crate::process::CpuTimes;
 
 /// How often the worker's metrics are looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -46,7 +47,7 @@ pub async fn drain(ground: &mut Ground, rows: u64) -> Result<Drained> {
         .await
         .context("wait for the last row")?;
     ground.fleet.caught_up(PATIENCE).await?;
-    let peak_rss_mib = memory_mib(pid, "VmHWM")?;
+    let peak_rss_mib = memory(pid)?.peak;
     let metrics = ground.fleet.metrics(number).await?;
     ground.fleet.stop().await?;
     let outcomes = sum(&metrics, "reprise_records_total", &[]);

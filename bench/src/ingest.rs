@@ -6,15 +6,15 @@ use reprise_shared::catalog;
 use crate::b1::Table;
 use crate::ceiling::Rows;
 use crate::ground::Ground;
+use crate::only::Only;
 use crate::results::Figure;
 use crate::{b1, b2, b7, b9, b10, b11, b12, results};
 
 /// The arguments of `ingest`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Measure only these, for example `B1,B2`.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
+    #[command(flatten)]
+    only: Only,
     /// How many records the topic has.
     #[arg(long, default_value_t = 1_000_000)]
     records: u64,
@@ -31,10 +31,7 @@ pub struct Arguments {
 
 /// Measures, writes the results, and returns whether every bar was met.
 pub async fn run(arguments: Arguments) -> Result<bool> {
-    let wants = |ids: &[&str]| {
-        let asked = |id: &&str| arguments.only.iter().any(|only| only.eq_ignore_ascii_case(id));
-        arguments.only.is_empty() || ids.iter().any(asked)
-    };
+    let wants = |ids: &[&str]| arguments.only.wants(ids);
     let mut figures: Vec<Figure> = Vec::new();
     if wants(&["B10"]) {
         figures.push(tokio::task::block_in_place(|| b10::measure(arguments.set_baseline))?);

@@ -54,14 +54,14 @@ impl Bench {
         self.jobs.ended(&job.job_id, LIMIT).await
     }
 
-    /// Cancels a job that may still run.
-    pub async fn cancel(&self, job: &Job) -> Result<()> {
+    /// Cancels a job that may still run, and returns what became of it.
+    pub async fn cancel(&self, job: &Job) -> Result<Job> {
         let request = CancelJobRequest {
             job_id: job.job_id.clone(),
             ..CancelJobRequest::default()
         };
         self.jobs.client.clone().cancel_job(request).await?;
-        self.ended(job).await.map(drop)
+        self.ended(job).await
     }
 
     /// Stops everything.
@@ -71,9 +71,14 @@ impl Bench {
     }
 }
 
-/// Returns how long a job took from its creation to its end, in seconds.
+/// Returns how long a job that succeeded took from its creation to its end, in seconds.
 pub fn seconds(job: &Job) -> Result<f64> {
     ensure!(job.state() == JobState::Succeeded, "{}: {}", job.reason, job.detail);
+    lasted(job)
+}
+
+/// Returns how long it was from a job's creation to its end, in seconds.
+pub fn lasted(job: &Job) -> Result<f64> {
     let begun = job.create_time.context("no time of creation")?;
     let ended = job.finish_time.context("the job has not ended")?;
     Ok((ended.seconds - begun.seconds) as f64 + f64::from(ended.nanos - begun.nanos) / 1e9)

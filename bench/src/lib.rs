@@ -25,5 +25,6 @@ pub mod control;
 pub mod drain;
 pub mod ground;
 pub mod jobs;
+pub mod only;
 pub mod process;
 pub mod steps;

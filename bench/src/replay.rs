@@ -3,11 +3,14 @@
 use anyhow::Result;
 
 use crate::jobs::Bench;
+use crate::only::Only;
 use crate::{b4, b5, results};
 
 /// The arguments of `replay`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    #[command(flatten)]
+    only: Only,
     /// How many records the topic has.
     #[arg(long, default_value_t = 1_000_000)]
     records: u64,
@@ -22,10 +25,13 @@ pub struct Arguments {
 /// Measures, writes the results, and returns whether every bar was met.
 pub async fn run(arguments: Arguments) -> Result<bool> {
     let mut bench = Bench::new(arguments.records).await?;
-    let figures = [
-        b4::measure(&bench, arguments.pairs).await?,
-        b5::measure(&mut bench, arguments.pairs).await?,
-    ];
+    let mut figures = Vec::new();
+    if arguments.only.wants(&["B4"]) {
+        figures.push(b4::measure(&bench, arguments.pairs).await?);
+    }
+    if arguments.only.wants(&["B5"]) {
+        figures.push(b5::measure(&mut bench, arguments.pairs).await?);
+    }
     bench.stop().await?;
     if !arguments.dry {
         results::write(&figures)?;

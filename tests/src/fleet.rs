@@ -35,7 +35,6 @@ use crate::servers::process::Lifetime;
 use crate::servers::{Endpoints, ports};
 use crate::wait::{blocking, wait_for};
 
-pub use self::checks::{cpu_seconds, peak_mib, resident_mib};
 pub use self::load::Load;
 pub use self::observe::{scrape, sum};
 pub use self::trial::{endpoints_with, feed_of_all_kinds};

@@ -13,6 +13,7 @@ pub mod feed;
 pub mod fleet;
 pub mod image;
 pub mod jobs;
+pub mod kernel;
 pub mod oracle;
 pub mod privileges;
 pub mod sandbox;

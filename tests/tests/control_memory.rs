@@ -8,7 +8,7 @@ use prost::bytes::{BufMut as _, BytesMut};
 use prost::encoding::encode_varint;
 use reprise_tests::control::{Encoded, Issuer, PATIENCE, call, migrate, open_streams, plain, process, reason, send};
 use reprise_tests::env::Isolation;
-use reprise_tests::fleet::peak_mib;
+use reprise_tests::kernel::memory;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
@@ -118,7 +118,7 @@ async fn i6_no_attack_takes_more_memory_than_is_documented() -> Result<()> {
         .map(|number| issuer.token(&format!("mallory-{number}"), "admin"))
         .collect();
     let told = |what: &str, codes: &[Code]| -> Result<()> {
-        eprintln!("{what}: {} MiB so far, {}", peak_mib(pid)?, summary(codes));
+        eprintln!("{what}: {:.0} MiB so far, {}", memory(pid)?.peak, summary(codes));
         Ok(())
     };
     told("at rest", &[])?;
@@ -174,7 +174,7 @@ async fn i6_no_attack_takes_more_memory_than_is_documented() -> Result<()> {
     ensure!(limited.iter().all(|code| *code == Code::Ok), "{}", summary(&limited));
     told("10,000 calls of two callers", &limited)?;
 
-    let peak = peak_mib(pid)?;
+    let peak = memory(pid)?.peak.ceil() as u64;
     ensure!(peak < bound, "it took {peak} MiB; the documentation says {bound}");
     let modest = issuer.token("modest", "viewer");
     let served = tokio::time::timeout(Duration::from_secs(10), call(&plain(grpc), WORKERS, Some(&modest))).await;

@@ -4,23 +4,32 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use reprise_tests::env::Servers;
-use reprise_tests::fleet::{
-    Fleet, Load, Options, PATIENCE, endpoints_with, feed_of_all_kinds, peak_mib, resident_mib, sum,
-};
+use reprise_tests::fleet::{Fleet, Load, Options, PATIENCE, endpoints_with, feed_of_all_kinds, sum};
+use reprise_tests::kernel::memory;
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
 
 const PER_SECOND: u32 = 1_500;
 const BACKLOG: u64 = 200_000;
 
-/// Lets the load go on by what it sends in so long, and returns the most memory that the worker had. The worker must live.
-async fn outage(fleet: &mut Fleet, load: &Load, length: Duration) -> Result<u64> {
-    let slices = length.as_secs();
-    let mut most = 0;
-    for _ in 0..slices {
+/// Lets the load go on by what it sends in so long, and returns the most memory that the worker had, in MiB, and what it held
+/// then. The worker must live.
+async fn outage(fleet: &mut Fleet, load: &Load, length: Duration) -> Result<(f64, String)> {
+    let mut most = (0.0, String::new());
+    for slice in 1..=length.as_secs() {
         load.more(u64::from(PER_SECOND), PATIENCE).await?;
         let pid = fleet.workers[0].pid().with_context(|| fleet.log_of(0))?;
-        most = most.max(resident_mib(pid)?);
+        let memory = memory(pid)?;
+        if memory.resident > most.0 {
+            let metrics = fleet.metrics(0).await?;
+            let held = |what| sum(&metrics, what, &[]);
+            let (rows, bytes) = (held("reprise_in_flight_rows"), held("reprise_in_flight_bytes"));
+            let held = format!(
+                "slice {slice}: {:.0} MiB not of files, {rows} rows, {bytes} bytes of chunks",
+                memory.anonymous
+            );
+            most = (memory.resident, held);
+        }
     }
     Ok(most)
 }
@@ -41,7 +50,7 @@ async fn i4_mysql_stopped_and_then_frozen_is_waited_out() -> Result<()> {
     fleet.publish(feed_of_all_kinds(Some(BACKLOG), 22)).await?;
     fleet.start_workers(1).await?;
     fleet.caught_up(PATIENCE).await?;
-    let before = peak_mib(fleet.workers[0].pid().with_context(|| fleet.log_of(0))?)?;
+    let before = memory(fleet.workers[0].pid().with_context(|| fleet.log_of(0))?)?.peak;
     let load = fleet.load(config.clone(), PER_SECOND);
     load.more(u64::from(PER_SECOND), PATIENCE).await?;
 
@@ -74,12 +83,12 @@ async fn i4_mysql_stopped_and_then_frozen_is_waited_out() -> Result<()> {
     fleet.check_trial(&config).await?;
     fleet.check_kept_partitions(0)?;
     eprintln!(
-        "{} records; resident memory {before} MiB at full input, at most {stopped} MiB stopped, {frozen} MiB frozen",
+        "{} records; resident memory {before} MiB at full input, at most {stopped:?} stopped, {frozen:?} frozen",
         report.counts.delivered
     );
     ensure!(
-        stopped.max(frozen) <= before + 64,
-        "memory grew from {before} to {stopped} and {frozen} MiB"
+        stopped.0.max(frozen.0) <= before + 64.0,
+        "memory grew from {before} MiB to {stopped:?} and {frozen:?}"
     );
     fleet.stop().await
 }

@@ -18,6 +18,7 @@ use reprise_tests::control::{ControlPlane, reason};
 use reprise_tests::env::Servers;
 use reprise_tests::feed::{DataTypeMix, FeedConfig};
 use reprise_tests::fleet::{self, Fleet, Options, endpoints_with};
+use reprise_tests::kernel::own_cpu_seconds;
 use reprise_tests::oracle::visit_topic;
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::blocking;
@@ -188,7 +189,7 @@ async fn a_query_over_six_days_of_ranges_reads_a_few_pages() -> Result<()> {
     lay_out(&fleet, &mut connection, &topic_id, &lines).await?;
     let (server, mut client) = serve(&fleet, &[]).await?;
     let mut took: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
-    let cpu_before = cpu()?;
+    let cpu_before = own_cpu_seconds()?;
     for round in 0..21 {
         let start = begin + 2 * DAY + round * HOUR;
         for basis in [TimeBasis::Record, TimeBasis::Processed] {
@@ -201,8 +202,8 @@ async fn a_query_over_six_days_of_ranges_reads_a_few_pages() -> Result<()> {
         let spent = check_list_of_hour(&mut client, &lines, start).await?;
         took.entry("list").or_default().push(spent);
     }
-    let cpu = (cpu()? - cpu_before) / 63;
-    println!("{cpu:?} of this process's CPU for a question, with asking and checking");
+    let cpu = (own_cpu_seconds()? - cpu_before) * 1e3 / 63.0;
+    println!("{cpu:.1} ms of this process's CPU for a question, with asking and checking");
     for (what, mut took) in took {
         took.sort_unstable();
         println!(
@@ -315,20 +316,6 @@ async fn check_list_of_hour(client: &mut Client, lines: &Lines, start: i64) -> R
         .count();
     ensure!(listed == expected, "{listed} ranges are listed, not {expected}");
     Ok(spent)
-}
-
-/// Returns how much CPU time this process has used.
-fn cpu() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
-    let mut hundredths = || {
-        fields
-            .next()
-            .context("no CPU time")?
-            .parse::<u64>()
-            .context("read the CPU time")
-    };
-    Ok(Duration::from_millis(10 * (hundredths()? + hundredths()?)))
 }
 
 /// Reads the topic.

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use reprise_shared::jobs::JobState;
 use reprise_tests::feed::{FeedConfig, Fund, moment};
 use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE, feed_of_all_kinds, sum_of};
+use reprise_tests::kernel::Stopwatch;
 
 /// No live traffic runs beside these, and nothing is to be slowed down because of that.
 fn options() -> Options {
@@ -143,11 +144,10 @@ async fn pause_takes_effect_within_two_seconds_and_resume_goes_on_where_it_was()
     let (folded, read) = fleet.oracle_of(&slices, &slow, config).await?;
     let job = fleet.replay_slices(slices, &slow).await?;
     fleet.job_reads(job, 300, PATIENCE).await?;
-    let clock = reprise_shared::clock::Clock::system();
-    let started = clock.monotonic();
+    let watch = Stopwatch::start()?;
     fleet.ask(job, reprise_shared::jobs::Event::Pause).await?;
     fleet.job_is(job, JobState::Paused, PATIENCE).await?;
-    let took = clock.monotonic() - started;
+    let took = watch.elapsed()?;
     ensure!(took.as_secs_f64() < 2.0, "the pause took {took:?}");
     let paused = fleet.progress(job).await?;
     ensure!(paused.read.read < read, "nothing was left to pause");

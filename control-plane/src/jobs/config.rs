@@ -39,7 +39,8 @@ pub struct Config {
     /// A job that somebody follows is looked at this often. 1 s.
     #[serde(with = "humantime_serde")]
     pub watch_every: Duration,
-    /// How often jobs are moved to the state that their tasks came to. 500 ms.
+    /// How often jobs are moved to the state that their tasks came to. 250 ms: with the time that owners have to let go, a pause
+    /// takes effect within two seconds.
     #[serde(with = "humantime_serde")]
     pub settle_every: Duration,
     /// How often what changes slowly is looked after: deferred intervals, old plans and jobs. 5 s.
@@ -78,7 +79,7 @@ impl Default for Config {
             task_lanes: 2,
             max_watchers: 1_000,
             watch_every: seconds(1),
-            settle_every: Duration::from_millis(500),
+            settle_every: Duration::from_millis(250),
             keep_every: seconds(5),
             keep_finished: seconds(30 * 24 * 3_600),
         }

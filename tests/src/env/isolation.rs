@@ -19,6 +19,8 @@ use crate::{
 /// How long cleaning up may take; what is left behind then does no harm.
 const CLEAN_LIMIT: Duration = Duration::from_secs(15);
 const ADMIN_LIMIT: Duration = Duration::from_secs(10);
+/// A broker on a busy machine has this long to lead the partitions of a new topic.
+const LEADERS_LIMIT: Duration = Duration::from_secs(60);
 
 /// Names that no other test uses, so that tests run beside each other on the same servers.
 ///
@@ -144,7 +146,7 @@ impl Isolation {
             result.map_err(|(topic, code)| anyhow::anyhow!("create topic {topic}: {code}"))?;
         }
         let admin = std::sync::Arc::new(admin);
-        wait_for(&format!("topic {topic}"), ADMIN_LIMIT, async || {
+        wait_for(&format!("topic {topic}"), LEADERS_LIMIT, async || {
             let (admin, topic) = (admin.clone(), topic.clone());
             blocking("a metadata call", ADMIN_LIMIT, move || {
                 let metadata = admin.inner().fetch_metadata(Some(&topic), Duration::from_secs(5))?;

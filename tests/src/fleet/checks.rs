@@ -146,39 +146,3 @@ impl Fleet {
         Ok(())
     }
 }
-
-/// Returns a process's resident memory in MiB.
-pub fn resident_mib(pid: i32) -> Result<u64> {
-    memory_mib(pid, "VmRSS:")
-}
-
-/// Returns the most resident memory that a process ever had, in MiB.
-pub fn peak_mib(pid: i32) -> Result<u64> {
-    memory_mib(pid, "VmHWM:")
-}
-
-fn memory_mib(pid: i32, field: &str) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("read the process's status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kib = line
-        .and_then(|rest| rest.split_whitespace().next())
-        .with_context(|| format!("find {field}"))?;
-    Ok(kib.parse::<u64>().with_context(|| format!("read {field}"))? / 1_024)
-}
-
-/// Returns how much processor time a process has had, in seconds; a hundredth of one is the least that shows.
-pub fn cpu_seconds(pid: i32) -> Result<f64> {
-    // Linux counts in hundredths, whatever the machine.
-    const TICKS: f64 = 100.0;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read the process's times")?;
-    // The name in brackets may hold anything; after it, user and system time are the 12th and the 13th field.
-    let after = stat.rsplit_once(')').context("find the process's name")?.1;
-    let ticks: Vec<f64> = after
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(str::parse)
-        .collect::<Result<_, _>>()
-        .context("read the process's times")?;
-    Ok(ticks.iter().sum::<f64>() / TICKS)
-}
