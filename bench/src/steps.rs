@@ -351,4 +351,8 @@ impl TypeControl for Nobody {
     }
 
     fn lookup_written(&self, _lookup: LookupIndex, _keys: Vec<String>) {}
+
+    fn rest_after(&self, _took: Duration) -> Duration {
+        Duration::ZERO
+    }
 }

@@ -378,13 +378,13 @@ async fn a_hard_shutdown_abandons_what_waits_and_leaves_no_transaction() -> Resu
 }
 
 #[tokio::test]
-async fn a_lane_rests_after_each_batch_and_a_shutdown_ends_its_rest() -> Result<()> {
+async fn a_lane_rests_after_each_batch_until_it_is_closed_or_shut_down() -> Result<()> {
     const REST: Duration = Duration::from_millis(300);
     let database = TestDatabase::shared().await?;
     database.run(DDL).await?;
     let (catalog, mut config) = small(4);
     config.per_table = 1;
-    let rig = Rig::start(&database, catalog, config)?;
+    let rig = Rig::start(&database, catalog.clone(), config.clone())?;
     rig.hooks.rest(REST);
     let clock = reprise_shared::clock::Clock::system();
     let begun = clock.monotonic();
@@ -394,10 +394,18 @@ async fn a_lane_rests_after_each_batch_and_a_shutdown_ends_its_rest() -> Result<
     assert_eq!(rig.hooks.batches(), 2, "batches of four rows at most");
     assert!(clock.monotonic() - begun >= REST, "no rest between two batches");
 
-    rig.hooks.rest(Duration::from_secs(3_600));
+    let long = Duration::from_secs(3_600);
+    rig.hooks.rest(long);
     rig.complete(&rig.push_rows(vec![Fund::new("A", 1).row(9)])).await;
     rig.shutdown.cancel();
     assert_eq!(rig.close().await, [End::Abandoned]);
+
+    let rig = Rig::start(&database, catalog, config)?;
+    rig.hooks.rest(long);
+    rig.complete(&rig.push_rows(vec![Fund::new("B", 1).row(10)])).await;
+    let last = rig.push_rows(vec![Fund::new("C", 1).row(11)]);
+    assert_eq!(rig.close().await, [End::Drained]);
+    assert!(last.is_complete());
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What lanes ask of this worker, answered by [`Types`] and the lookup exchange.
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use reprise_shared::catalog::{LookupIndex, TypeIndex};
@@ -28,5 +30,9 @@ impl TypeControl for Control {
 
     fn lookup_written(&self, lookup: LookupIndex, keys: Vec<String>) {
         self.lookup_changes.committed(lookup, keys);
+    }
+
+    fn rest_after(&self, _took: Duration) -> Duration {
+        Duration::ZERO
     }
 }

@@ -124,10 +124,12 @@ pub(crate) fn stalled(topic: &str, partition: u16) {
 }
 
 /// Shows what decides about the speed of replays.
-pub(crate) fn live_first(live_lag: Option<u64>, latency: Duration, held: bool) {
+pub(crate) fn live_first(live_lag: Option<u64>, latency: Duration, held: bool, rests: bool) {
+    let flag = |is: bool| if is { 1.0 } else { 0.0 };
     gauge!("reprise_replay_live_lag_records").set(live_lag.map_or(-1.0, |lag| lag as f64));
     gauge!("reprise_replay_database_latency_seconds").set(latency.as_secs_f64());
-    gauge!("reprise_replay_held").set(if held { 1.0 } else { 0.0 });
+    gauge!("reprise_replay_held").set(flag(held));
+    gauge!("reprise_replay_rests").set(flag(rests));
 }
 
 /// Counts tasks by how their run ended.

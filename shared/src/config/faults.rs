@@ -51,7 +51,8 @@ impl Faults {
 
     /// Adds a fault unless a value lies within bounds, both of which are allowed.
     pub fn check_range<T: PartialOrd + fmt::Debug>(&mut self, key: &str, value: T, least: T, most: T) {
-        if value < least || value > most {
+        // Not a number lies nowhere.
+        if !(&least..=&most).contains(&&value) {
             self.add(
                 key,
                 format!("{value:?} is out of range"),

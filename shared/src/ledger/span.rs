@@ -47,9 +47,10 @@ impl Span {
     }
 
     /// Finds every field behind the one before it. A name with its quotes and colon stands nowhere else: within a JSON
-    /// string the quotes would be escaped.
+    /// string the quotes would be escaped, and the counts between have other names.
     fn find(text: &str) -> Option<Self> {
-        let (mut rest, fields) = (text.strip_suffix('}')?, &*FIELDS);
+        let whole = text.strip_prefix("{\"run\":\"").and_then(|rest| rest.strip_suffix('}'));
+        let (mut rest, fields) = (whole?, &*FIELDS);
         Some(Self {
             start: Offset(number(&mut rest, &fields.start)?),
             end: Offset(number(&mut rest, &fields.end)?),
@@ -166,6 +167,7 @@ mod tests {
             text(&range("r-1", Some(-1))),
             whole.replace(",\"", ", \"").replace(':', ": "),
             whole.replace("AAAQ", "AAA\\u0051"),
+            whole.replacen('{', "{\"more\":{\"start\":5},", 1),
             whole.replace("\"start\":103,\"end\":180", "\"end\":180,\"start\":103"),
         ];
         for text in others {

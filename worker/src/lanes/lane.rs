@@ -107,11 +107,20 @@ impl Lane {
         }
     }
 
-    /// Leaves the database alone for a while.
+    /// Leaves the database alone for a while; what is left when the lanes are closed is written at once.
     async fn rest(&self, time: Duration, shutdown: &CancellationToken) {
-        if !time.is_zero() {
-            // Told to stop, it is seen at once by the loop.
-            let _ = shutdown.run_until_cancelled(tokio::time::sleep(time)).await;
+        if time.is_zero() {
+            return;
+        }
+        let over = tokio::time::sleep(time);
+        tokio::pin!(over);
+        while !self.queue.is_closed() {
+            // A wake-up is not lost here: the queue is looked at after the rest.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.queue.woken() => {}
+                () = &mut over => return,
+            }
         }
     }
 

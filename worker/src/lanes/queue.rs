@@ -143,6 +143,11 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Says whether it was closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     /// Ends lingering for good and lets the lane end when everything is taken.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;

@@ -70,3 +70,29 @@ impl TypeControl for Control {
         self.live_first.rest_after(took)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::live_first::{Decision, Speed};
+    use super::*;
+
+    #[test]
+    fn lanes_of_a_task_rest_as_live_first_decides() {
+        let live_first = LiveFirst::new(0.25, Duration::from_secs(1));
+        let control = Control {
+            live_first: live_first.clone(),
+            lookup_changes: None,
+            fault: OnceLock::new(),
+            faulty: CancellationToken::new(),
+        };
+        let milliseconds = Duration::from_millis;
+        for (rests, rest) in [(true, milliseconds(60)), (false, Duration::ZERO)] {
+            live_first.decide(Some(Decision {
+                speed: Speed::Full,
+                reason: String::new(),
+                rests,
+            }));
+            assert_eq!(control.rest_after(milliseconds(20)), rest);
+        }
+    }
+}

@@ -2,19 +2,14 @@
 //! database (pure). Above its first threshold a signal cuts the rate, above its second it holds everything; what is
 //! held goes on only when every signal is below its first threshold again, so that it does not flutter.
 //!
-//! Below all thresholds a replay still leaves live traffic, while that flows, most of the database: after each batch its
-//! lanes rest in proportion to the time that the batch took. A database that is busy takes longer, and so is left alone for
-//! longer, without anybody having to say what is usual there.
+//! Whatever the speed, a replay leaves live traffic, while that flows, a part of the database: after each batch its lanes
+//! rest in proportion to the time that the batch took. A database that is busy takes longer, and so is left alone for longer,
+//! without anybody having to say what is usual there.
 
 use std::time::Duration;
 
 use reprise_shared::config::{Faults, Secret, Validate};
 use serde::{Deserialize, Serialize};
-
-/// Live traffic whose positions did not move for so long counts as still. Workers commit every `ingest.tick`, a second.
-const STILL_AFTER: Duration = Duration::from_secs(5);
-/// No rest is longer: a batch that waited out an outage says nothing about those after it.
-const MOST_REST: Duration = Duration::from_secs(1);
 
 /// The thresholds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,8 +41,11 @@ pub struct Config {
     /// Records a second of each task while nothing is known of live traffic.
     pub floor_rate: u64,
     /// The part of its time that a lane of a replay may use the database while live traffic flows; it rests for the
-    /// other. 1: it never rests.
+    /// other, at most `replay.ping_interval` after one batch. 1: it never rests.
     pub share: f64,
+    /// Live traffic is still when nothing was published and nothing committed for so long.
+    #[serde(with = "humantime_serde")]
+    pub still_after: Duration,
 }
 
 impl Default for Config {
@@ -64,6 +62,7 @@ impl Default for Config {
             cut_rate: 2_000,
             floor_rate: 2_000,
             share: 0.5,
+            still_after: Duration::from_secs(5),
         }
     }
 }
@@ -82,6 +81,7 @@ impl Validate for Config {
             ("latency_hold", self.latency_hold, self.latency_cut, hour),
             ("replica_cut", self.replica_cut, millisecond, hour),
             ("replica_hold", self.replica_hold, self.replica_cut, hour),
+            ("still_after", self.still_after, Duration::from_secs(1), hour),
         ] {
             faults.check_range(key, value, least, most);
         }
@@ -126,31 +126,44 @@ pub(crate) struct Decision {
     pub(crate) rests: bool,
 }
 
-/// How long a lane rests after a batch, so that it uses the database for `share` of its time.
-pub(crate) fn rest(took: Duration, share: f64) -> Duration {
-    took.mul_f64(1.0 / share - 1.0).min(MOST_REST)
+impl Decision {
+    /// Returns the speed, and whether lanes rest.
+    pub(crate) fn pace(&self) -> (Speed, bool) {
+        (self.speed, self.rests)
+    }
 }
 
-/// Follows whether live traffic flows, by the positions that its group committed.
+/// How long a lane rests after a batch, so that it uses the database for `share` of its time; at most `most`, since a batch
+/// that waited out an outage says nothing about those after it.
+pub(crate) fn rest(took: Duration, share: f64, most: Duration) -> Duration {
+    took.mul_f64(1.0 / share - 1.0).min(most)
+}
+
+/// How far live traffic is, over all partitions of some topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// The sum of the positions that its group committed.
+    pub(crate) committed: u64,
+    /// Records by which it is behind.
+    pub(crate) lag: u64,
+}
+
+/// Follows whether live traffic flows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Flow {
-    /// The sum of the positions that was seen last.
-    position: Option<u64>,
+    /// What was seen last.
+    seen: Option<Live>,
     moved: Duration,
 }
 
 impl Flow {
-    /// Tells whether positions moved lately, from their sum at a time. While that is unknown they count as moving.
-    pub(crate) fn flows(&mut self, position: Option<u64>, now: Duration) -> bool {
-        let Some(position) = position else {
-            self.position = None;
-            return true;
-        };
-        if self.position != Some(position) {
-            self.position = Some(position);
-            self.moved = now;
+    /// Tells whether anything moved in the last `still_after`, from what is seen at a time. Workers that cannot commit may
+    /// write all the same, so what is published counts, too. While nothing is known traffic counts as flowing.
+    pub(crate) fn flows(&mut self, seen: Option<Live>, now: Duration, still_after: Duration) -> bool {
+        if self.seen != seen || seen.is_none() {
+            (self.seen, self.moved) = (seen, now);
         }
-        now.saturating_sub(self.moved) < STILL_AFTER
+        now.saturating_sub(self.moved) < still_after
     }
 }
 
@@ -219,6 +232,25 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_is_no_part_is_a_fault() {
+        for (share, is_right) in [
+            (0.01, true),
+            (1.0, true),
+            (0.0, false),
+            (1.01, false),
+            (f64::NAN, false),
+        ] {
+            let mut faults = Faults::default();
+            Config {
+                share,
+                ..Config::default()
+            }
+            .validate(&mut faults);
+            assert_eq!(faults.is_empty(), is_right, "{share}: {faults}");
+        }
+    }
+
+    #[test]
     fn signals_cut_first_and_then_hold() {
         assert_eq!(speed(false, Some(0), 1), Speed::Full);
         assert_eq!(speed(false, Some(50_000), 1), Speed::AtMost(2_000));
@@ -273,23 +305,31 @@ mod tests {
     #[test]
     fn a_rest_is_the_other_part_of_a_lanes_time_and_bounded() {
         let milliseconds = Duration::from_millis;
-        assert_eq!(rest(milliseconds(40), 1.0), Duration::ZERO);
-        assert_eq!(rest(milliseconds(40), 0.5), milliseconds(40));
-        assert_eq!(rest(milliseconds(40), 0.2), milliseconds(160));
-        assert_eq!(rest(Duration::from_secs(3_600), 0.5), MOST_REST);
+        let most = milliseconds(1_000);
+        assert_eq!(rest(milliseconds(40), 1.0, most), Duration::ZERO);
+        assert_eq!(rest(milliseconds(40), 0.5, most), milliseconds(40));
+        assert_eq!(rest(milliseconds(40), 0.2, most), milliseconds(160));
+        assert_eq!(rest(Duration::from_secs(3_600), 0.5, most), most);
     }
 
     #[test]
-    fn traffic_flows_until_its_positions_stood_still_for_a_while() {
-        let (mut flow, seconds) = (Flow::default(), Duration::from_secs);
-        assert!(flow.flows(Some(7), seconds(100)), "nothing tells that it stands still");
-        assert!(flow.flows(Some(7), seconds(104)));
-        assert!(!flow.flows(Some(7), seconds(105)));
-        assert!(flow.flows(Some(9), seconds(106)));
-        assert!(!flow.flows(Some(9), seconds(111)));
+    fn traffic_flows_until_nothing_moved_for_a_while() {
+        let mut flow = Flow::default();
+        let mut flows = |seen: Option<(u64, u64)>, second| {
+            let seen = seen.map(|(committed, lag)| Live { committed, lag });
+            flow.flows(seen, Duration::from_secs(second), Duration::from_secs(5))
+        };
+        assert!(flows(Some((7, 0)), 100), "nothing tells that it stands still");
+        assert!(flows(Some((7, 0)), 104));
+        assert!(!flows(Some((7, 0)), 105));
+        assert!(flows(Some((9, 0)), 106));
+        assert!(!flows(Some((9, 0)), 111));
         // Another topic, or a group that was reset: lower is another position, too.
-        assert!(flow.flows(Some(3), seconds(112)));
-        assert!(flow.flows(None, seconds(200)));
-        assert!(flow.flows(Some(3), seconds(201)), "unknown in between");
+        assert!(flows(Some((3, 0)), 112));
+        assert!(flows(None, 200));
+        assert!(flows(Some((3, 0)), 201), "unknown in between");
+        assert!(!flows(Some((3, 0)), 206));
+        assert!(flows(Some((3, 8)), 207), "nothing is committed, but records arrive");
+        assert!(!flows(Some((3, 8)), 212), "a group that nobody works for");
     }
 }

@@ -15,6 +15,7 @@ use reprise_shared::kafka::describe::{self, Described, describe_topics};
 use reprise_shared::position::TopicName;
 
 use super::consumer::{Logging, TaskConsumer};
+use super::live_first::Live;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -75,15 +76,6 @@ impl Probe {
             .call(limit, move |consumer| live(consumer, &topics, limit))
             .await?
     }
-}
-
-/// How far live traffic is, over all partitions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Live {
-    /// The sum of the positions that its group committed.
-    pub(super) committed: u64,
-    /// Records by which it is behind.
-    pub(super) lag: u64,
 }
 
 /// Why there is no probe.

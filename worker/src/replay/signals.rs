@@ -13,8 +13,8 @@ use sqlx::mysql::MySqlPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::live_first::{self, Decision, Flow, Signals, Speed, decide, rest};
-use super::probe::{Live, Probe};
+use super::live_first::{self, Decision, Flow, Live, Signals, Speed, decide, rest};
+use super::probe::Probe;
 use super::running::Running;
 use crate::metrics;
 
@@ -28,15 +28,18 @@ struct State {
     decision: watch::Sender<Option<Decision>>,
     slowest: Mutex<Duration>,
     share: f64,
+    most_rest: Duration,
 }
 
 impl LiveFirst {
-    /// `share` is the part of its time that a lane may use the database while live traffic flows.
-    pub(super) fn new(share: f64) -> Self {
+    /// `share` is the part of its time that a lane may use the database while live traffic flows; no rest is longer than
+    /// `most_rest`, for a connection that is silent for too long is closed.
+    pub(super) fn new(share: f64, most_rest: Duration) -> Self {
         Self(Arc::new(State {
             decision: watch::Sender::new(None),
             slowest: Mutex::new(Duration::ZERO),
             share,
+            most_rest,
         }))
     }
 
@@ -59,7 +62,7 @@ impl LiveFirst {
     pub(super) fn rest_after(&self, took: Duration) -> Duration {
         let rests = self.0.decision.borrow().as_ref().is_none_or(|decision| decision.rests);
         if rests {
-            rest(took, self.0.share)
+            rest(took, self.0.share, self.0.most_rest)
         } else {
             Duration::ZERO
         }
@@ -71,16 +74,12 @@ impl LiveFirst {
         *slowest = slowest.max(took);
     }
 
-    fn decide(&self, decision: Option<Decision>) {
+    pub(super) fn decide(&self, decision: Option<Decision>) {
         self.0.decision.send_if_modified(|known| {
             let changed = *known != decision;
             *known = decision;
             changed
         });
-    }
-
-    fn speed(&self) -> Option<Speed> {
-        self.0.decision.borrow().as_ref().map(|decision| decision.speed)
     }
 
     fn forget(&self) {
@@ -131,19 +130,25 @@ impl Watch {
         }
         let (live, answered_in, replica_lag) =
             tokio::join!(self.live(topics.into_iter().collect()), self.ping(), self.replica_lag());
-        let live_flows = self.flow.flows(live.map(|live| live.committed), self.clock.monotonic());
+        let live_flows = self.flow.flows(live, self.clock.monotonic(), self.config.still_after);
         let signals = Signals {
             live_lag: live.map(|live| live.lag),
             live_flows,
             latency: answered_in.max(self.state.take_slowest()),
             replica_lag,
         };
-        let before = self.state.speed();
-        let held = before == Some(Speed::Hold);
+        let before = self.state.0.decision.borrow().as_ref().map(Decision::pace);
+        let held = before.is_some_and(|(speed, _)| speed == Speed::Hold);
         let decision = decide(held, &signals, &self.config);
-        metrics::live_first(signals.live_lag, signals.latency, decision.speed == Speed::Hold);
-        if before != Some(decision.speed) {
-            tracing::info!(reason = decision.reason, speed = ?decision.speed, "the speed of replays");
+        let is_held = decision.speed == Speed::Hold;
+        metrics::live_first(signals.live_lag, signals.latency, is_held, decision.rests);
+        if before != Some(decision.pace()) {
+            tracing::info!(
+                reason = decision.reason,
+                speed = ?decision.speed,
+                rests = decision.rests,
+                "the speed of replays"
+            );
         }
         self.state.decide(Some(decision));
     }
@@ -198,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_new_decision_is_told_at_once_and_the_same_again_is_not() {
-        let live_first = LiveFirst::new(0.5);
+        let live_first = LiveFirst::new(0.5, Duration::from_secs(1));
         let mut told = live_first.decisions();
         let mut is_told = || {
             let told_now = told.has_changed().expect("the sender lives");
@@ -216,7 +221,7 @@ mod tests {
 
     #[test]
     fn lanes_rest_unless_live_traffic_is_known_to_stand_still() {
-        let (live_first, took) = (LiveFirst::new(0.5), Duration::from_millis(20));
+        let (live_first, took) = (LiveFirst::new(0.5, Duration::from_secs(1)), Duration::from_millis(20));
         assert_eq!(live_first.rest_after(took), took);
         live_first.decide(decision(Speed::Full, true));
         assert_eq!(live_first.rest_after(took), took);

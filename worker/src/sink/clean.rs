@@ -14,6 +14,7 @@ use reprise_shared::mysql::{Connector, quote};
 use reprise_shared::position::{Offset, RowNumber, SourcePosition};
 use sqlx::mysql::MySqlArguments;
 use sqlx::{Arguments, AssertSqlSafe};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Failure, run, unrelated};
@@ -64,8 +65,8 @@ impl Cleaner {
         }
     }
 
-    /// Deletes the rows of some records of one partition, in one transaction, for as long as it takes. Deleting twice
-    /// deletes nothing more, so the count of deleted rows is exact. Dropping the future closes the connection.
+    /// Deletes the rows of some records of one partition, in one transaction, for as long as it takes, and rests as lanes
+    /// do. Deleting twice deletes nothing more, so the count of deleted rows is exact. Dropping the future closes the connection.
     ///
     /// # Errors
     /// A hard shutdown came first, or the task belongs to another owner.
@@ -76,6 +77,7 @@ impl Cleaner {
         shutdown: &CancellationToken,
     ) -> Result<(), Abandoned> {
         let mut waits = self.setup.backoff.waits();
+        let begun = Instant::now();
         while !offsets.is_empty() {
             let tried = tokio::time::timeout(self.setup.deadline, self.attempt(stretch, offsets));
             let tried = shutdown.run_until_cancelled(tried).await.ok_or(Abandoned)?;
@@ -101,6 +103,11 @@ impl Cleaner {
             tracing::warn!(error = message, "a deletion is tried again");
             let pause = tokio::time::sleep(waits.next_wait());
             shutdown.run_until_cancelled(pause).await.ok_or(Abandoned)?;
+        }
+        let rest = self.setup.control.rest_after(begun.elapsed());
+        if !rest.is_zero() {
+            // What was deleted is deleted, whether it is told to stop now or not.
+            let _ = shutdown.run_until_cancelled(tokio::time::sleep(rest)).await;
         }
         Ok(())
     }

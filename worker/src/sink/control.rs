@@ -38,7 +38,5 @@ pub trait TypeControl: Send + Sync + 'static {
     fn lookup_written(&self, lookup: LookupIndex, keys: Vec<String>);
 
     /// Returns how long a lane leaves the database alone after a batch that took so long.
-    fn rest_after(&self, _took: Duration) -> Duration {
-        Duration::ZERO
-    }
+    fn rest_after(&self, took: Duration) -> Duration;
 }
