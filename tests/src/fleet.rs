@@ -333,7 +333,8 @@ impl Fleet {
         format!("log of {}:\n{}", self.names[number], &text[from..])
     }
 
-    fn all_logs(&self) -> String {
+    /// Returns the ends of the logs of all workers.
+    pub fn all_logs(&self) -> String {
         let logs: Vec<_> = (0..self.workers.len()).map(|number| self.log_of(number)).collect();
         logs.join("\n")
     }

@@ -26,8 +26,16 @@ fn cpu_of(process: ProcResult<Process>) -> Result<f64> {
 
 /// Returns the CPU seconds that the hypervisor gave to others while this machine had work for them, so far.
 pub fn stolen_seconds() -> Result<f64> {
-    let stats = KernelStats::current().context("read the machine's CPU times")?;
-    Ok(seconds(stats.total.steal.unwrap_or(0)))
+    Ok(seconds(times()?.total.steal.unwrap_or(0)))
+}
+
+fn stolen_of_each() -> Result<Vec<f64>> {
+    let of_each = times()?.cpu_time.into_iter();
+    Ok(of_each.map(|times| seconds(times.steal.unwrap_or(0))).collect())
+}
+
+fn times() -> Result<KernelStats> {
+    KernelStats::current().context("read the machine's CPU times")
 }
 
 fn seconds(ticks: u64) -> f64 {
@@ -61,12 +69,13 @@ pub fn memory(pid: i32) -> Result<Memory> {
     all().context("a process that has ended has no memory")
 }
 
-/// A stopwatch for bounds that tests must hold: it stands still while the hypervisor keeps the machine's processors
-/// from it, since nothing that runs on them can make up for that.
-#[derive(Clone, Copy, Debug)]
+/// A stopwatch for bounds that tests must hold: it stands still while the hypervisor keeps a processor from the machine,
+/// since what runs there cannot make up for that.
+#[derive(Clone, Debug)]
 pub struct Stopwatch {
     begun: Instant,
-    stolen: f64,
+    /// Of each processor.
+    stolen: Vec<f64>,
 }
 
 impl Stopwatch {
@@ -74,13 +83,15 @@ impl Stopwatch {
     pub fn start() -> Result<Self> {
         Ok(Self {
             begun: Instant::now(),
-            stolen: stolen_seconds()?,
+            stolen: stolen_of_each()?,
         })
     }
 
-    /// Returns the time since the start less what was stolen of any processor since.
+    /// Returns the time since the start less what was stolen since of the processor that lost most.
     pub fn elapsed(&self) -> Result<Duration> {
-        let stolen = Duration::from_secs_f64((stolen_seconds()? - self.stolen).max(0.0));
+        let since = stolen_of_each()?;
+        let since = since.iter().zip(&self.stolen).map(|(now, before)| now - before);
+        let stolen = Duration::from_secs_f64(since.fold(0.0, f64::max));
         Ok(self.begun.elapsed().saturating_sub(stolen))
     }
 }

@@ -152,13 +152,7 @@ async fn pause_takes_effect_within_two_seconds_and_resume_goes_on_where_it_was()
     let paused = fleet.progress(job).await?;
     ensure!(paused.read.read < read, "nothing was left to pause");
 
-    let database = fleet.database()?;
-    database
-        .tx("unlimited", move |connection| {
-            Box::pin(async move { reprise_shared::jobs::update(connection, job, None, None, Some(None)).await })
-        })
-        .await?
-        .map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+    fleet.unlimit(job).await?;
     fleet.ask(job, reprise_shared::jobs::Event::Resume).await?;
     let progress = fleet.job_succeeds(job, PATIENCE).await?;
     ensure!(progress.read.read == read, "{} of {read} were read", progress.read.read);

@@ -6,8 +6,10 @@ use anyhow::Result;
 use reprise_shared::catalog::Catalog;
 use reprise_shared::mysql::Connector;
 use reprise_shared::tally::RowCounts;
+use reprise_tests::env::Servers;
+use reprise_tests::servers::Server as _;
 use reprise_tests::sink::chunks::{DDL, FUND, Fund, Rig, catalog, rows_of};
-use reprise_tests::sink::server::{OwnServer, TestDatabase};
+use reprise_tests::sink::server::TestDatabase;
 use reprise_worker::chunk::Chunk;
 use reprise_worker::lanes::{Config, StopReason};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -228,8 +230,8 @@ async fn i4_lock_waits_and_killed_connections_are_waited_out() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_a_server_that_is_killed_frozen_or_read_only_costs_time_and_no_record() -> Result<()> {
-    let mut server = OwnServer::start(&[]).await?;
-    let root = TestDatabase::on(&server.url()).await?;
+    let mut server = Servers::own().mariadb().await?;
+    let root = TestDatabase::on(server.endpoint()).await?;
     root.run(DDL).await?;
     root.run("CREATE USER app@'%'; GRANT ALL ON `sink\\_%`.* TO app@'%'")
         .await?;
@@ -253,11 +255,11 @@ async fn i4_a_server_that_is_killed_frozen_or_read_only_costs_time_and_no_record
     rig.complete(&chunk).await;
     assert_all_written(&chunk, 1);
 
-    server.freeze(true)?;
+    server.pause()?;
     let chunk = rig.push_rows(vec![Fund::new("A", 3).row(2)]);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!chunk.is_complete());
-    server.freeze(false)?;
+    server.resume()?;
     rig.complete(&chunk).await;
     assert_all_written(&chunk, 1);
 
@@ -272,7 +274,7 @@ async fn i4_a_server_that_is_killed_frozen_or_read_only_costs_time_and_no_record
     );
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(!chunk.is_complete());
-    server.resume().await?;
+    server.start_again().await?;
     rig.complete(&chunk).await;
     assert_all_written(&chunk, 500);
     let root = reprise_shared::mysql::Database::new(
@@ -293,8 +295,10 @@ async fn i4_a_server_that_is_killed_frozen_or_read_only_costs_time_and_no_record
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i6_statements_stay_below_the_packet_limit_and_a_row_that_fits_into_none_is_dead_lettered() -> Result<()> {
-    let server = OwnServer::start(&["--max-allowed-packet=1M"]).await?;
-    let database = TestDatabase::on(&server.url()).await?;
+    let mut server = Servers::own().mariadb().await?;
+    "max_allowed_packet=1M".clone_into(&mut server.options);
+    server.restart().await?;
+    let database = TestDatabase::on(server.endpoint()).await?;
     database.run(DDL.replace("name VARCHAR(10)", "name LONGTEXT")).await?;
     let (catalog, config) = quick();
     let rig = Rig::start(&database, catalog, config)?;

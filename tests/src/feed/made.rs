@@ -58,6 +58,20 @@ impl Made {
         Self::new(DataType::Valuation, fund, Some(payload))
     }
 
+    /// Risk figures of a fund on a day, counted from the year 2000 on: a row of its own. Its partition goes by its key.
+    pub fn risk_on(fund: Fund, day: u32, version: i64) -> Self {
+        let date = jiff::civil::date(2000, 1, 1) + jiff::Span::new().days(i64::from(day));
+        let source_time = moment(version);
+        let payload = format!(
+            r#"{{"performanceId":"{}","alertDate":"{date}","riskLevel":{version},"riskScore":1.5,"sourceTime":"{source_time}"}}"#,
+            fund.performance_id(),
+        );
+        let mut made = Self::new(DataType::Risk, fund, Some(payload));
+        made.record.timestamp_ms = source_time.as_millisecond();
+        made.record.partition = None;
+        made
+    }
+
     /// Risk figures of a fund.
     pub fn risk(fund: Fund, version: i64) -> Self {
         let payload = format!(

@@ -273,6 +273,18 @@ impl Fleet {
         }
     }
 
+    /// Takes a job's limit of records a second away.
+    pub async fn unlimit(&self, id: JobId) -> Result<()> {
+        let database = self.database()?;
+        let answer = database.tx("unlimit", move |connection| {
+            Box::pin(async move { jobs::update(connection, id, None, None, Some(None)).await })
+        });
+        answer
+            .await?
+            .map(|_| ())
+            .map_err(|refused| anyhow::anyhow!("refused: {refused:?}"))
+    }
+
     /// Waits for a state of a job, settling it as a control plane does.
     pub async fn job_is(&self, id: JobId, state: JobState, limit: Duration) -> Result<()> {
         let database = self.database()?;

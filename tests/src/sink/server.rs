@@ -1,7 +1,5 @@
-//! A database of one's own on the shared server, and MariaDB servers of one's own.
+//! A database of one's own on a server.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use secrecy::SecretString;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
-use crate::env::mysql_server;
+use crate::env::{mysql_server, with_database};
 
 /// A database that this test alone uses.
 #[derive(Debug)]
@@ -29,11 +27,11 @@ impl TestDatabase {
         Self::on(&mysql_server()?).await
     }
 
-    /// Makes one on another server; `server` is a URL that ends in `/`.
+    /// Makes one on another server; `server` is a URL with any database.
     pub async fn on(server: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("sink_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut connection = MySqlConnection::connect(server)
+        let mut connection = MySqlConnection::connect(&with_database(server, ""))
             .await
             .context("connect to the server")?;
         connection
@@ -43,7 +41,7 @@ impl TestDatabase {
             .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
             .await?;
         connection.close().await?;
-        let url = SecretString::from(format!("{server}{name}"));
+        let url = SecretString::from(with_database(server, &name));
         let config = Config {
             url: url.clone(),
             ..Config::default()
@@ -82,112 +80,5 @@ impl TestDatabase {
             wait_timeout: Duration::from_secs(20),
             statement_cache: 64,
         }
-    }
-}
-
-/// A MariaDB server of one's own; killed, and its data removed, when this is dropped.
-#[derive(Debug)]
-pub struct OwnServer {
-    folder: tempfile::TempDir,
-    port: u16,
-    options: Vec<String>,
-    child: Option<Child>,
-}
-
-impl OwnServer {
-    /// Starts a server with extra options.
-    pub async fn start(options: &[&str]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let data = folder.path().join("data");
-        let installed = Command::new("mariadb-install-db")
-            .args([
-                "--no-defaults",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--user=root",
-            ])
-            .arg(format!("--datadir={}", data.display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .context("run mariadb-install-db")?;
-        anyhow::ensure!(installed.success(), "mariadb-install-db failed");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let options = options.iter().map(ToString::to_string).collect();
-        let mut server = Self {
-            folder,
-            port,
-            options,
-            child: None,
-        };
-        server.resume().await?;
-        Ok(server)
-    }
-
-    /// Its URL, to which a database's name is appended.
-    pub fn url(&self) -> String {
-        format!("mysql://root@127.0.0.1:{}/", self.port)
-    }
-
-    /// Kills the process at once.
-    pub fn kill(&mut self) -> Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
-    }
-
-    /// Stops the process from running without closing its connections: a black hole.
-    pub fn freeze(&self, frozen: bool) -> Result<()> {
-        let child = self.child.as_ref().context("the server runs")?;
-        let signal = if frozen {
-            nix::sys::signal::SIGSTOP
-        } else {
-            nix::sys::signal::SIGCONT
-        };
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), signal)?;
-        Ok(())
-    }
-
-    /// Starts it (again) on the same port and data, and waits until it answers.
-    pub async fn resume(&mut self) -> Result<()> {
-        let path = |name: &str| -> PathBuf { self.folder.path().join(name) };
-        let child = Command::new("mariadbd")
-            .args([
-                "--no-defaults",
-                "--user=root",
-                "--skip-name-resolve",
-                "--bind-address=127.0.0.1",
-            ])
-            .args([
-                "--innodb-buffer-pool-size=64M",
-                "--innodb-log-file-size=64M",
-                "--character-set-server=utf8mb4",
-            ])
-            .arg(format!("--port={}", self.port))
-            .arg(format!("--datadir={}", path("data").display()))
-            .arg(format!("--socket={}", path("socket").display()))
-            .arg(format!("--pid-file={}", path("pid").display()))
-            .args(&self.options)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("start mariadbd")?;
-        self.child = Some(child);
-        for _ in 0..600 {
-            if MySqlConnection::connect(&self.url()).await.is_ok() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        anyhow::bail!("the server does not answer")
-    }
-}
-
-impl Drop for OwnServer {
-    fn drop(&mut self) {
-        // Nothing to do about a failure here; the process is gone either way.
-        let _ = self.kill();
     }
 }

@@ -1,6 +1,6 @@
 //! Funds of which live traffic writes half anew, while a replay brings back the removed rows of the others.
 
-use reprise_tests::feed::{DataType, FeedConfig, FeedRecord, Fund, moment};
+use reprise_tests::feed::{FeedConfig, FeedRecord, Fund, Made};
 use reprise_tests::fleet::Options;
 
 pub(crate) const FUNDS: u32 = 200;
@@ -39,22 +39,7 @@ pub(crate) fn funds() -> FeedConfig {
 
 /// Risk records of a day for some funds.
 pub(crate) fn risks(funds: std::ops::RangeInclusive<u32>, day: u32, version: i64) -> Vec<FeedRecord> {
-    let date = jiff::civil::date(2000, 1, 1) + jiff::Span::new().days(i64::from(day));
-    let record = |number| {
-        let fund = Fund(number);
-        let payload = format!(
-            r#"{{"performanceId":"{}","alertDate":"{date}","riskLevel":{version},"riskScore":1.5,"sourceTime":"{}"}}"#,
-            fund.performance_id(),
-            moment(version)
-        );
-        FeedRecord {
-            data_type: DataType::Risk,
-            key: fund.performance_id().into_bytes(),
-            headers: &[("data-type", "fund_risk")],
-            payload: Some(payload.into_bytes()),
-            timestamp_ms: moment(version).as_millisecond(),
-            ..FeedRecord::empty()
-        }
-    };
-    funds.map(record).collect()
+    funds
+        .map(|number| Made::risk_on(Fund(number), day, version).record)
+        .collect()
 }

@@ -2,32 +2,16 @@
 
 use anyhow::{Result, ensure};
 use reprise_shared::jobs::JobId;
-use reprise_tests::feed::{DataType, FeedConfig, FeedRecord, Fund, moment};
+use reprise_tests::feed::{FeedConfig, FeedRecord, Fund, Made};
 use reprise_tests::fleet::{Fleet, PATIENCE};
 
 const FUNDS: u32 = 200;
 
 /// Makes risk records, each of a key of its own: fund by fund, day by day.
 pub(crate) fn records(count: u32, version: i64) -> Vec<FeedRecord> {
-    let day = |number: u32| jiff::civil::date(2000, 1, 1) + jiff::Span::new().days(i64::from(number));
-    (0..count)
-        .map(|number| {
-            let fund = Fund(1 + number % FUNDS);
-            let payload = format!(
-                r#"{{"performanceId":"{}","alertDate":"{}","riskLevel":{version},"riskScore":1.5,"sourceTime":"{}"}}"#,
-                fund.performance_id(),
-                day(number / FUNDS),
-                moment(version)
-            );
-            FeedRecord {
-                data_type: DataType::Risk,
-                key: fund.performance_id().into_bytes(),
-                headers: &[("data-type", "fund_risk")],
-                payload: Some(payload.into_bytes()),
-                timestamp_ms: moment(version).as_millisecond(),
-                ..FeedRecord::empty()
-            }
-        })
+    let numbers = 0..count;
+    numbers
+        .map(|number| Made::risk_on(Fund(1 + number % FUNDS), number / FUNDS, version).record)
         .collect()
 }
 
