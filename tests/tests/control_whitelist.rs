@@ -1,6 +1,6 @@
 //! The whitelist as callers meet it: what each call does and says, and when every worker has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,11 +11,13 @@ use reprise_proto::v1::audit_service_client::AuditServiceClient;
 use reprise_proto::v1::whitelist_service_client::WhitelistServiceClient;
 use reprise_proto::v1::*;
 use reprise_shared::clock::Clock;
+use reprise_shared::heartbeat;
 use reprise_tests::control::{ControlPlane, PATIENCE, process, refused};
 use reprise_tests::env::{Isolation, Servers};
 use reprise_tests::fleet::{Fleet, Options, endpoints_with};
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
+use reprise_tests::whitelist::{ONE_POLL, start};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
@@ -345,44 +347,6 @@ async fn two_replicas_answer_one_request_id_alike_also_at_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i8_redis_refuses_a_write_and_nothing_is_changed() -> Result<()> {
-    let redis = Servers::own().redis().await?;
-    let endpoints = endpoints_with(|all| redis.endpoint().clone_into(&mut all.redis)).await?;
-    let isolation = Isolation::on("wl-oom", endpoints).await?;
-    let server = ControlPlane::start_on(&isolation, Vec::new()).await?;
-    server.ready().await?;
-    let mut client = Client::new(server.channel());
-    client.add_whitelist_entries(add(&["a"])).await?;
-    let before = get(&mut client, "").await?;
-
-    let mut connection = redis::Client::open(redis.endpoint())?
-        .get_multiplexed_async_connection()
-        .await?;
-    let set = |key: &str, value: &str| {
-        let mut command = redis::cmd("CONFIG");
-        command.arg("SET").arg(key).arg(value);
-        command
-    };
-    let () = set("maxmemory", "1").query_async(&mut connection).await?;
-    let status = client
-        .add_whitelist_entries(add(&["b"]))
-        .await
-        .expect_err("Redis is full");
-    refused(&status, Code::Unavailable, "STORE_AWAY", "nothing was changed")?;
-    ensure!(get(&mut client, "").await? == before);
-    let events = events(&server.channel()).await?;
-    ensure!(
-        events[0].outcome() == AuditEventOutcome::Failed && events[0].reason.contains("OOM"),
-        "{events:?}"
-    );
-
-    let () = set("maxmemory", "0").query_async(&mut connection).await?;
-    let added = client.add_whitelist_entries(add(&["b"])).await?.into_inner();
-    ensure!(added.added == 1, "{added:?}");
-    server.stop().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn i8_a_change_goes_on_when_its_caller_hangs_up() -> Result<()> {
     let mut redis = Servers::own().redis().await?;
     let endpoints = endpoints_with(|all| redis.endpoint().clone_into(&mut all.redis)).await?;
@@ -432,6 +396,67 @@ async fn status(client: &Client, version: u64, wait: Duration) -> Result<GetWhit
     Ok(client.clone().get_whitelist_status(request).await?.into_inner())
 }
 
+/// What each worker says of itself, by its id: its process, and the version that it judges by.
+async fn told_by_workers(fleet: &Fleet) -> Result<BTreeMap<String, (u32, Option<u64>)>> {
+    let beats = heartbeat::Store::new(fleet.redis.clone(), heartbeat::Store::DEFAULT_INTERVAL);
+    let workers = beats.list(Clock::system().now()).await?.workers;
+    let told = |beat: heartbeat::Heartbeat| {
+        let applied = beat.whitelist.applied.map(|version| version.0);
+        (beat.worker, (beat.pid, applied))
+    };
+    Ok(workers.into_iter().map(told).collect())
+}
+
+/// Checks that an answer says of each worker what that says of itself.
+async fn agrees_with_workers(fleet: &Fleet, answer: &GetWhitelistStatusResponse) -> Result<()> {
+    let told = told_by_workers(fleet).await?;
+    let told: Vec<_> = told.iter().map(|(id, (_, applied))| (id.as_str(), *applied)).collect();
+    let answered = answer.workers.iter();
+    let answered: Vec<_> = answered
+        .map(|worker| (worker.worker_id.as_str(), worker.applied_version))
+        .collect();
+    ensure!(answered == told, "the answer: {answered:?}, the workers: {told:?}");
+    Ok(())
+}
+
+/// One that hangs is a member still, and stands in the way, until it goes on.
+async fn the_frozen_one_is_named_and_waited_for(fleet: &mut Fleet, client: &Client) -> Result<()> {
+    const LONG: Duration = Duration::from_secs(25);
+    let clock = Clock::system();
+    let told = told_by_workers(fleet).await?;
+    let pid = fleet.workers[2].pid().context("it runs")?.unsigned_abs();
+    let mut frozen = told.iter().filter(|(_, (its, _))| *its == pid).map(|(id, _)| id);
+    let frozen = frozen.next().context("it sends no heartbeat")?;
+    fleet.workers[2].signal(Signal::SIGSTOP)?;
+    let added = client.clone().add_whitelist_entries(add(&["late"])).await?.into_inner();
+    let version = added.whitelist.context("no whitelist")?.version;
+    let patient = client.clone();
+    let mut waiting = start(async move { status(&patient, version, LONG).await });
+
+    let begun = clock.monotonic();
+    let behind = status(client, version, Duration::from_secs(4)).await?;
+    let waited = clock.monotonic().saturating_sub(begun);
+    ensure!(waited >= Duration::from_secs(4), "it did not wait: {waited:?}");
+    let laggards = behind.workers.iter();
+    let laggards: Vec<_> = laggards
+        .filter(|worker| worker.state() != WorkerWhitelistState::Current)
+        .map(|worker| (&worker.worker_id, worker.applied_version < Some(version)))
+        .collect();
+    ensure!(!behind.applied_everywhere && behind.workers.len() == 4, "{behind:?}");
+    ensure!(laggards == [(frozen, true)], "{frozen} is frozen: {behind:?}");
+
+    // A wait that is open when it goes on ends with it, long before its own limit.
+    ensure!(!waiting.is_finished(), "it did not wait for {frozen}");
+    let resumed = clock.monotonic();
+    fleet.workers[2].signal(Signal::SIGCONT)?;
+    let reached = (&mut waiting).await??;
+    let took = clock.monotonic().saturating_sub(resumed);
+    eprintln!("the open wait ended {took:?} after {frozen} went on");
+    ensure!(took <= ONE_POLL, "{took:?} after {frozen} went on");
+    ensure!(reached.applied_everywhere && reached.workers.len() == 4, "{reached:?}");
+    agrees_with_workers(fleet, &reached).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_waiting_ends_when_every_worker_has_it_and_names_those_that_do_not() -> Result<()> {
     let mut fleet = Fleet::new("wl-converge", Options::quick()).await?;
@@ -465,6 +490,7 @@ async fn i7_waiting_ends_when_every_worker_has_it_and_names_those_that_do_not() 
             status.version == version && status.redis_version == Some(version),
             "{status:?}"
         );
+        agrees_with_workers(&fleet, &status).await?;
     }
     took.sort_unstable();
     eprintln!(
@@ -472,25 +498,8 @@ async fn i7_waiting_ends_when_every_worker_has_it_and_names_those_that_do_not() 
         took[10], took[19]
     );
 
-    // One that hangs is a member still, and stands in the way.
-    fleet.workers[2].signal(Signal::SIGSTOP)?;
-    let added = client.add_whitelist_entries(add(&["late"])).await?.into_inner();
-    let version = added.whitelist.context("no whitelist")?.version;
-    let begun = clock.monotonic();
-    let behind = status(&client, version, Duration::from_secs(4)).await?;
-    let waited = clock.monotonic().saturating_sub(begun);
-    ensure!(waited >= Duration::from_secs(4), "it did not wait: {waited:?}");
-    let laggards: Vec<_> = behind
-        .workers
-        .iter()
-        .filter(|worker| worker.state() != WorkerWhitelistState::Current)
-        .collect();
-    ensure!(!behind.applied_everywhere && laggards.len() == 1, "{behind:?}");
-    eprintln!("the laggard: {:?}", laggards[0]);
-    fleet.workers[2].signal(Signal::SIGCONT)?;
-    let reached = status(&client, version, Duration::from_secs(20)).await?;
-    ensure!(reached.applied_everywhere && reached.workers.len() == 4, "{reached:?}");
-
+    the_frozen_one_is_named_and_waited_for(&mut fleet, &client).await?;
+    let version = get(&mut client, "").await?.version;
     let too_high = status(&client, version + 1, Duration::ZERO)
         .await
         .expect_err("no such version");

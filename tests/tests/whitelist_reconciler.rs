@@ -21,6 +21,10 @@ use sqlx::Connection as _;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+#[path = "support/held.rs"]
+mod support;
+use support::{Held, held};
+
 fn add(ids: &[&str]) -> Request {
     Request::new(Action::Add, Scope::Global, ids.iter().copied())
 }
@@ -200,6 +204,70 @@ async fn i7_the_reconciler_heals_by_itself_and_workers_follow_within_one_poll() 
     Ok(())
 }
 
+/// Makes Redis refuse a change of the list that is returned.
+async fn refuse(world: &mut World, fault: &str) -> Result<Scope> {
+    match fault {
+        "full" => drop(world.command(&["CONFIG", "SET", "maxmemory", "1"]).await?),
+        "read-only" => drop(world.command(&["REPLICAOF", "127.0.0.1", "1"]).await?),
+        // The wrong kind of key is on the way of a list of its own.
+        "script error" => drop(
+            world
+                .command(&["SET", &world.keys().list(&of_type("fund_risk")), "1"])
+                .await?,
+        ),
+        "no permission" => drop(world.command(&["ACL", "SETUSER", "default", "-evalsha"]).await?),
+        _ => world.server.kill()?,
+    }
+    Ok(match fault {
+        "script error" => of_type("fund_risk"),
+        _ => Scope::Global,
+    })
+}
+
+async fn accept_again(world: &mut World, fault: &str) -> Result<()> {
+    match fault {
+        "full" => drop(world.command(&["CONFIG", "SET", "maxmemory", "0"]).await?),
+        "read-only" => drop(world.command(&["REPLICAOF", "NO", "ONE"]).await?),
+        "script error" => drop(
+            world
+                .command(&["DEL", &world.keys().list(&of_type("fund_risk"))])
+                .await?,
+        ),
+        "no permission" => drop(world.command(&["ACL", "SETUSER", "default", "+evalsha"]).await?),
+        _ => world.server.start_again().await?,
+    }
+    Ok(())
+}
+
+/// What Redis holds, as far as it can be asked under this fault.
+async fn copy_under(world: &World, fault: &str) -> Result<Option<Held>> {
+    if fault == "dead" {
+        return Ok(None);
+    }
+    let all = held(world.server.endpoint(), &world.isolation.key_prefix()).await?;
+    assert!(all.contains_key(&world.keys().head()), "{fault}: {all:?}");
+    Ok(Some(all))
+}
+
+/// Checks that a refused id is let through neither by a worker from before nor by one that reads everything now.
+async fn nobody_lets_through(world: &World, fault: &str, watcher: &Watching, id: &str) -> Result<()> {
+    let version = world.truth().await?.0;
+    let newcomer = world.watch();
+    let mut workers = vec![watcher];
+    // Reading everything takes a script, too.
+    if !matches!(fault, "no permission" | "dead") {
+        newcomer.reaches(version).await.context(fault.to_owned())?;
+        workers.push(&newcomer);
+    }
+    for worker in workers {
+        assert_eq!(worker.handle.applied_version(), Some(version), "{fault}");
+        assert!(worker.allows("fund_basic", "a"), "{fault}");
+        let lets_through = ["fund_basic", "fund_risk"].map(|data_type| worker.allows(data_type, id));
+        assert_eq!(lets_through, [false; 2], "{fault}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn i8_a_change_that_redis_refuses_is_on_record_as_failed_and_changes_nothing() -> Result<()> {
     let mut world = World::start("wl_refusing").await?;
@@ -208,28 +276,10 @@ async fn i8_a_change_that_redis_refuses_is_on_record_as_failed_and_changes_nothi
     let watcher = world.watch();
     watcher.reaches(Version(1)).await?;
     for fault in ["full", "read-only", "script error", "no permission", "dead"] {
-        let before = world.truth().await?;
-        match fault {
-            "full" => drop(world.command(&["CONFIG", "SET", "maxmemory", "1"]).await?),
-            "read-only" => drop(world.command(&["REPLICAOF", "127.0.0.1", "1"]).await?),
-            "script error" => drop(
-                world
-                    .command(&["SET", &format!("{}x", world.keys().type_prefix()), "1"])
-                    .await?,
-            ),
-            "no permission" => drop(world.command(&["ACL", "SETUSER", "default", "-evalsha"]).await?),
-            _ => world.server.kill()?,
-        }
-        // The wrong kind of key is on the way of a list of its own.
-        let scope = if fault == "script error" {
-            world
-                .command(&["SET", &world.keys().list(&of_type("fund_risk")), "1"])
-                .await?;
-            of_type("fund_risk")
-        } else {
-            Scope::Global
-        };
+        let scope = refuse(&mut world, fault).await?;
+        let before = (world.truth().await?, copy_under(&world, fault).await?);
         let id = format!("{fault}'s");
+        nobody_lets_through(&world, fault, &watcher, &id).await?;
         let request = with_request_id(Request::new(Action::Add, scope, [&id]), &fault.replace(' ', "-"));
         let error = store.change(&caller("ann"), request.clone()).await.expect_err(fault);
         println!("{fault}: {error}");
@@ -237,7 +287,10 @@ async fn i8_a_change_that_redis_refuses_is_on_record_as_failed_and_changes_nothi
             bail!("{fault}: {error:?}")
         };
         assert!(error.is_certainly_unchanged());
-        assert_eq!(world.truth().await?, before, "{fault}");
+        // Nothing of it is anywhere, before anybody heals anything.
+        let after = (world.truth().await?, copy_under(&world, fault).await?);
+        assert_eq!(after, before, "{fault}");
+        nobody_lets_through(&world, fault, &watcher, &id).await?;
         let record = store.record(change_id).await?.context("on record")?;
         assert_eq!((record.state, record.request_id), (State::Failed, None), "{fault}");
         let event = audit::list(world.database.pool(), &audit::Filter::default(), None, 1)
@@ -249,17 +302,7 @@ async fn i8_a_change_that_redis_refuses_is_on_record_as_failed_and_changes_nothi
             (audit::Outcome::Failed, true),
             "{fault}"
         );
-        match fault {
-            "full" => drop(world.command(&["CONFIG", "SET", "maxmemory", "0"]).await?),
-            "read-only" => drop(world.command(&["REPLICAOF", "NO", "ONE"]).await?),
-            "script error" => drop(
-                world
-                    .command(&["DEL", &world.keys().list(&of_type("fund_risk"))])
-                    .await?,
-            ),
-            "no permission" => drop(world.command(&["ACL", "SETUSER", "default", "+evalsha"]).await?),
-            _ => world.server.start_again().await?,
-        }
+        accept_again(&mut world, fault).await?;
         // Nothing was changed, so the same request may be made now.
         let made = make(&store, request).await.context(fault)?;
         assert!(!made.repeated && made.ids.added == [id.clone()], "{fault}");
