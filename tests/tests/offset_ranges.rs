@@ -1,6 +1,6 @@
 //! Questions about offsets agree with the topic itself: which were processed when, and what is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,7 +17,7 @@ use reprise_tests::control::{ControlPlane, PATIENCE, reason};
 use reprise_tests::feed::{Feed, FeedConfig};
 use reprise_tests::fleet::{self, Fleet, Options, feed_of_all_kinds};
 use reprise_tests::oracle::visit_topic;
-use reprise_tests::wait::blocking;
+use reprise_tests::wait::{blocking, wait_for};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -27,6 +27,9 @@ const PARTITIONS: u16 = 4;
 const RECORDS: u64 = 32_000;
 
 type Client = OffsetRangeServiceClient<Channel>;
+
+/// Ranges by data type.
+type ByType = BTreeMap<&'static str, Vec<OffsetRange>>;
 
 /// The topic as Kafka has it: offsets and times of each type's records, and of all, by partition.
 #[derive(Default)]
@@ -102,8 +105,25 @@ async fn processed(name: &str) -> Result<(Fleet, ControlPlane)> {
     fleet.publish_records(unordered(feed(1))?).await?;
     let worker = fleet.start_worker()?;
     fleet.workers[worker].ready(fleet::PATIENCE).await?;
+    let is_begun = |(committed, _): &(Option<i64>, i64)| committed.is_some_and(|committed| committed > 0);
+    wait_for("commits in every partition", fleet::PATIENCE, async || {
+        let positions = fleet.positions().await?;
+        ensure!(positions.iter().all(is_begun), "{positions:?}");
+        Ok(())
+    })
+    .await?;
+    // It dies over some records, and others come only then.
+    let mut some = unordered(feed(2))?;
+    let others = some.split_off(some.len() / 2);
+    fleet.publish_records(some).await?;
     fleet.workers[worker].kill()?;
-    fleet.publish_records(unordered(feed(2))?).await?;
+    fleet.publish_records(others).await?;
+    let positions = fleet.positions().await?;
+    let is_amid = |&(committed, end): &(Option<i64>, i64)| is_begun(&(committed, end)) && committed < Some(end);
+    ensure!(
+        positions.iter().all(is_amid),
+        "the worker was not killed in the middle: {positions:?}"
+    );
     fleet.workers[worker].start()?;
     fleet.workers[worker].ready(fleet::PATIENCE).await?;
     fleet.caught_up(fleet::PATIENCE).await?;
@@ -261,20 +281,15 @@ fn check_none_is_missed(topic: &Topic, data_type: &str, resolved: &ResolvedOffse
     Ok(())
 }
 
-/// One random window, asked in every way, on a ledger that is whole.
-async fn check_window(
-    topic: &Topic,
+/// Asks which ranges and times there are of some positions.
+async fn check_by_offsets(
     client: &mut Client,
-    random: &mut ChaCha8Rng,
-    data_type: &str,
-    ranges: &[OffsetRange],
+    (data_type, ranges): (&str, &[OffsetRange]),
+    partition: u32,
+    offsets: OffsetInterval,
+    page_size: i32,
 ) -> Result<()> {
-    let partition = random.random_range(0..u32::from(PARTITIONS));
-    let page_size = random.random_range(1..60);
-    // By offset.
-    let start = random.random_range(0..topic.end(partition));
-    let end = start + random.random_range(1..3_000);
-    let offsets = OffsetInterval { start, end };
+    let OffsetInterval { start, end } = offsets;
     let request = ListOffsetRangesRequest {
         partitions: vec![partition],
         offsets: Some(offsets),
@@ -298,6 +313,24 @@ async fn check_window(
         found == expected,
         "times of {data_type} in {partition}:[{start}, {end}): {found:?}, not {expected:?}"
     );
+    Ok(())
+}
+
+/// One random window, asked in every way, on a ledger that is whole.
+async fn check_window(
+    topic: &Topic,
+    client: &mut Client,
+    random: &mut ChaCha8Rng,
+    data_type: &str,
+    ranges: &[OffsetRange],
+) -> Result<()> {
+    let partition = random.random_range(0..u32::from(PARTITIONS));
+    let page_size = random.random_range(1..60);
+    // By offset.
+    let start = random.random_range(0..topic.end(partition));
+    let end = start + random.random_range(1..3_000);
+    let offsets = OffsetInterval { start, end };
+    check_by_offsets(client, (data_type, ranges), partition, offsets, page_size).await?;
     // By time.
     let (first, last) = topic.times();
     let start = random.random_range(first - 5_000..last + 5_000);
@@ -365,17 +398,25 @@ async fn cut(fleet: &Fleet, topic_id: &TopicId, partition: u16, nth: usize) -> R
     let asked = place(fleet, partition);
     let everything = Interval::new(Offset(0), Offset(1 << 50));
     let reader = Reader::new(fleet.redis.clone());
-    let mut segments = Vec::new();
+    let mut ranges = Vec::new();
     for data_type in TYPES {
         let page = reader
             .ranges(data_type, &asked, everything, None, Reader::MAX_PAGE)
             .await?;
-        segments.extend(page.members.into_iter().map(|range| (range.segment, range.run)));
+        let here = page.members.into_iter().filter(|range| range.topic_id == *topic_id);
+        ranges.extend(here.map(|range| (range.segment, range.interval())));
     }
-    segments.sort_unstable();
-    segments.dedup_by_key(|(start, _)| *start);
+    let segments: BTreeSet<Offset> = ranges.iter().map(|(segment, _)| *segment).collect();
+    let segments: Vec<Offset> = segments.into_iter().collect();
     ensure!(segments.len() > nth + 2, "only {} segments", segments.len());
-    let hole = Interval::new(segments[nth].0, segments[nth + 1].0);
+    let mut hole = Interval::new(segments[nth], segments[nth + 1]);
+    // Ranges of two runs overlap after a crash. None stays with a part of it in the hole.
+    while let Some((_, wider)) = ranges.iter().find(|(_, range)| {
+        let overlaps = range.start < hole.end && range.end > hole.start;
+        overlaps && (range.start < hole.start || range.end > hole.end)
+    }) {
+        hole = Interval::new(hole.start.min(wider.start), hole.end.max(wider.end));
+    }
     let keys = Keys::new(fleet.redis.prefix().clone());
     let query = async |name: &str, arguments: Vec<String>| -> Result<redis::Value> {
         let mut command = redis::cmd(name);
@@ -387,7 +428,7 @@ async fn cut(fleet: &Fleet, topic_id: &TopicId, partition: u16, nth: usize) -> R
         let members = query("ZRANGE", vec![key.clone(), "0".to_owned(), "-1".to_owned()]).await?;
         for member in redis::from_redis_value::<Vec<String>>(members)? {
             let range: Range = serde_json::from_str(&member)?;
-            if range.start < hole.end && range.end > hole.start {
+            if range.topic_id == *topic_id && range.start < hole.end && range.end > hole.start {
                 query("ZREM", vec![key.clone(), member]).await?;
             }
         }
@@ -442,6 +483,53 @@ async fn add_former(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
+/// Asks windows by offset that meet a hole: what is left on record is told as it is, nothing stands for what is lost,
+/// and the audit says what that is.
+async fn check_windows_on(
+    hole: Interval,
+    fleet: &Fleet,
+    client: &mut Client,
+    random: &mut ChaCha8Rng,
+    (topic, partition, left): (&Topic, u32, &ByType),
+) -> Result<()> {
+    let whole = OffsetInterval {
+        start: hole.start.0,
+        end: hole.end.0,
+    };
+    let mut windows = vec![whole];
+    for _ in 0..8 {
+        let start = random.random_range(whole.start.saturating_sub(1_500)..whole.end);
+        let end = random.random_range(whole.start.max(start) + 1..whole.end + 1_500);
+        let end = end.min(topic.end(partition));
+        windows.push(OffsetInterval { start, end });
+    }
+    for window in windows {
+        for (data_type, left) in left {
+            check_by_offsets(client, (data_type, left), partition, window, 7).await?;
+        }
+        let (told, is_whole) = audit(client, fleet, partition, Some(window)).await?;
+        let lost = (
+            window.start.max(whole.start),
+            window.end.min(whole.end),
+            CoverageState::Hole,
+            String::new(),
+        );
+        ensure!(told.contains(&lost) && !is_whole, "{lost:?} is not in {told:?}");
+    }
+    // Wholly inside there is nothing to tell.
+    for (data_type, left) in left {
+        let overlaps = |range: &&OffsetRange| range.partition == partition && positions(range).0 < whole.end;
+        let inside = left
+            .iter()
+            .filter(overlaps)
+            .find(|range| positions(range).1 > whole.start);
+        ensure!(inside.is_none(), "{inside:?} stands in the hole {hole:?}");
+        let found = resolve(client, data_type, Known::Offsets(whole), vec![partition]).await?;
+        ensure!(found[0].offsets == Some(whole) && found[0].times.is_none(), "{found:?}");
+    }
+    Ok(())
+}
+
 type Told = Vec<(u64, u64, CoverageState, String)>;
 
 async fn audit(
@@ -469,36 +557,42 @@ async fn audit(
     Ok((told.collect(), found.whole))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn answers_agree_with_the_topic_for_a_thousand_windows() -> Result<()> {
-    let (fleet, server) = processed("offset-ranges").await?;
-    let topic = Topic::read(&fleet).await?;
-    add_former(&fleet).await?;
-    let mut client = OffsetRangeServiceClient::new(server.channel());
-    let mut random = ChaCha8Rng::seed_from_u64(4);
-    let mut by_type = BTreeMap::new();
-    for data_type in TYPES {
-        let ranges = list(&mut client, ask(data_type, 7)).await?;
-        check_ranges(&topic, data_type, &ranges)?;
-        check_processing_times(&mut client, data_type, &ranges).await?;
-        println!("{data_type}: {} ranges", ranges.len());
-        by_type.insert(data_type, ranges);
+/// Checks that each partition has ranges of the worker that was killed, and of the one that went on.
+fn check_runs(by_type: &ByType) -> Result<()> {
+    for partition in 0..u32::from(PARTITIONS) {
+        let here = by_type.values().flatten().filter(|range| range.partition == partition);
+        let runs: BTreeSet<&str> = here.map(|range| range.run_id.as_str()).collect();
+        ensure!(
+            runs.len() >= 2,
+            "partition {partition} has ranges of one run only: {runs:?}"
+        );
     }
-    for number in 0..1_000 {
-        let data_type = TYPES[number % TYPES.len()];
-        check_window(&topic, &mut client, &mut random, data_type, &by_type[data_type])
-            .await
-            .with_context(|| format!("window {number}"))?;
-    }
+    Ok(())
+}
 
-    // What the ledger lost is asked of the broker, and nothing is missed.
+/// Cuts some holes into the ledger, and takes the ranges that went with them out of those that are expected.
+async fn cut_holes(fleet: &Fleet, by_type: &mut ByType) -> Result<Vec<(u32, Interval)>> {
     let topic_id = topics::accepted(&fleet.pool, &TopicName::new(&fleet.topic))
         .await?
         .context("not accepted")?
         .topic_id;
+    let mut holes = Vec::new();
     for (partition, nth) in [(0, 2), (0, 5), (1, 0), (2, 3)] {
-        cut(&fleet, &topic_id, partition, nth).await?;
+        let hole = cut(fleet, &topic_id, partition, nth).await?;
+        for ranges in by_type.values_mut() {
+            ranges.retain(|range| {
+                let (start, end) = positions(range);
+                range.partition != u32::from(partition) || end <= hole.start.0 || start >= hole.end.0
+            });
+        }
+        holes.push((u32::from(partition), hole));
     }
+    eprintln!("holes: {holes:?}");
+    Ok(holes)
+}
+
+/// Asks windows by time on a ledger with holes: what it lost is asked of the broker, and nothing is missed.
+async fn check_times_on_holes(topic: &Topic, client: &mut Client, random: &mut ChaCha8Rng) -> Result<()> {
     let (first, last) = topic.times();
     let mut sources = BTreeMap::<_, usize>::new();
     for number in 0..300 {
@@ -506,22 +600,15 @@ async fn answers_agree_with_the_topic_for_a_thousand_windows() -> Result<()> {
         let start = random.random_range(first - 5_000..last + 5_000);
         let asked = (start, start + random.random_range(1..300_000));
         let ranges = list(
-            &mut client,
+            client,
             ListOffsetRangesRequest {
                 times: Some(window(asked.0, asked.1)),
                 ..ask(data_type, 1_000)
             },
         );
         let ranges = ranges.await?;
-        for resolved in resolve(
-            &mut client,
-            data_type,
-            Known::Times(window(asked.0, asked.1)),
-            Vec::new(),
-        )
-        .await?
-        {
-            check_none_is_missed(&topic, data_type, &resolved, asked).with_context(|| format!("window {number}"))?;
+        for resolved in resolve(client, data_type, Known::Times(window(asked.0, asked.1)), Vec::new()).await? {
+            check_none_is_missed(topic, data_type, &resolved, asked).with_context(|| format!("window {number}"))?;
             let here = ranges.iter().filter(|range| range.partition == resolved.partition);
             let (hull, offsets) = (hull(here), resolved.offsets.unwrap_or_default());
             *sources
@@ -532,12 +619,45 @@ async fn answers_agree_with_the_topic_for_a_thousand_windows() -> Result<()> {
             }
         }
     }
-    println!("sources by partition, with holes in 0, 1 and 2: {sources:?}");
+    eprintln!("sources by partition, with holes in 0, 1 and 2: {sources:?}");
     let broker = OffsetSource::Broker.as_str_name();
     ensure!(
         sources.get(&(0, broker)) > sources.get(&(3, broker)),
         "holes were not noticed: {sources:?}"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_agree_with_the_topic_for_a_thousand_windows() -> Result<()> {
+    let (fleet, server) = processed("offset-ranges").await?;
+    let topic = Topic::read(&fleet).await?;
+    add_former(&fleet).await?;
+    let mut client = OffsetRangeServiceClient::new(server.channel());
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let mut by_type = ByType::new();
+    for data_type in TYPES {
+        let ranges = list(&mut client, ask(data_type, 7)).await?;
+        check_ranges(&topic, data_type, &ranges)?;
+        check_processing_times(&mut client, data_type, &ranges).await?;
+        println!("{data_type}: {} ranges", ranges.len());
+        by_type.insert(data_type, ranges);
+    }
+    check_runs(&by_type)?;
+    for number in 0..1_000 {
+        let data_type = TYPES[number % TYPES.len()];
+        check_window(&topic, &mut client, &mut random, data_type, &by_type[data_type])
+            .await
+            .with_context(|| format!("window {number}"))?;
+    }
+
+    let holes = cut_holes(&fleet, &mut by_type).await?;
+    for (partition, hole) in holes {
+        check_windows_on(hole, &fleet, &mut client, &mut random, (&topic, partition, &by_type))
+            .await
+            .with_context(|| format!("{hole:?} in partition {partition}"))?;
+    }
+    check_times_on_holes(&topic, &mut client, &mut random).await?;
     server.stop().await
 }
 

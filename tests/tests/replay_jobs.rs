@@ -1,6 +1,6 @@
 //! Replays from the call to the rows: a control plane, ingest and replay workers on real servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -97,6 +97,30 @@ async fn damage(stage: &Stage) -> Result<BTreeMap<(String, String), MismatchKind
     Ok(expected)
 }
 
+/// Has MySQL note the keys of valuations that are inserted, or whose values change, from now on.
+async fn note_changes(stage: &Stage) -> Result<()> {
+    for statement in [
+        "CREATE TABLE changed_valuations SELECT fund_code, nav_date FROM t_fund_valuation LIMIT 0",
+        "CREATE TRIGGER note_inserted AFTER INSERT ON t_fund_valuation FOR EACH ROW \
+         INSERT INTO changed_valuations VALUES (NEW.fund_code, NEW.nav_date)",
+        // An upsert also updates rows to what they are.
+        "CREATE TRIGGER note_updated AFTER UPDATE ON t_fund_valuation FOR EACH ROW \
+         INSERT INTO changed_valuations SELECT NEW.fund_code, NEW.nav_date FROM DUAL \
+         WHERE NOT (NEW.unit_nav <=> OLD.unit_nav AND NEW.accumulated_nav <=> OLD.accumulated_nav \
+         AND NEW.source_time <=> OLD.source_time AND NEW.source_position <=> OLD.source_position)",
+    ] {
+        sqlx::raw_sql(statement).execute(&stage.fleet.pool).await?;
+    }
+    Ok(())
+}
+
+/// Returns the keys that were noted.
+async fn noted(stage: &Stage) -> Result<BTreeSet<(String, String)>> {
+    let keys = "SELECT DISTINCT fund_code, CAST(nav_date AS CHAR) FROM changed_valuations";
+    let keys: Vec<(String, String)> = sqlx::query_as(keys).fetch_all(&stage.fleet.pool).await?;
+    Ok(keys.into_iter().collect())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_reports_exactly_what_was_damaged_and_repair_mends_exactly_that() -> Result<()> {
     let stage = Stage::new("jobs-verify").await?;
@@ -130,7 +154,10 @@ async fn verify_reports_exactly_what_was_damaged_and_repair_mends_exactly_that()
     );
     ensure!(rows_of(&isolated).inserted == u64::try_from(copied)?, "{isolated:?}");
 
+    note_changes(&stage).await?;
     let repaired = rows_of(&stage.run(everything(&["fund_valuation"], ReplayMode::Repair)).await?);
+    let (noted, damaged): (_, BTreeSet<_>) = (noted(&stage).await?, expected.keys().cloned().collect());
+    ensure!(noted == damaged, "{noted:?} were changed, {damaged:?} were damaged");
     ensure!(repaired.inserted == removed as u64, "{repaired:?}");
     ensure!(repaired.updated >= (expected.len() - removed) as u64, "{repaired:?}");
     ensure!(stage.checksums().await? == whole, "the rows are not what they were");

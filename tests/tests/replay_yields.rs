@@ -1,10 +1,14 @@
 //! Replays make room for live traffic, and their faults are their own.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
-use reprise_shared::jobs::{JobId, JobState};
+use nix::sys::signal::Signal;
+use reprise_shared::jobs::{JobId, JobState, Progress};
 use reprise_tests::env::Servers;
-use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE, endpoints_with, feed_of_all_kinds};
-use reprise_tests::servers::Server as _;
+use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE, endpoints_with, feed_of_all_kinds, sum};
+use reprise_tests::servers::Server;
 use reprise_tests::wait::wait_for;
 
 fn options(settings: &[(&str, &str)]) -> Options {
@@ -33,6 +37,63 @@ async fn held_because(fleet: &Fleet, job: JobId, word: &str) -> Result<String> {
     waited.await.with_context(|| fleet.log_of(fleet.workers.len() - 1))
 }
 
+/// Waits until a worker has looked so often at live traffic and the database. Each look shows another latency.
+async fn looks(fleet: &Fleet, worker: usize, count: usize) -> Result<()> {
+    let mut seen = Vec::new();
+    wait_for("looks at the database", PATIENCE, async || {
+        let metrics = fleet.metrics(worker).await?;
+        let latency = sum(&metrics, "reprise_replay_database_latency_seconds", &[]);
+        if seen.last() != Some(&latency) {
+            seen.push(latency);
+        }
+        ensure!(seen.len() > count, "{seen:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Checks that nothing of a job is read while it is held: what was on its way ends, and after that nothing changes,
+/// however often the worker looks.
+async fn reads_nothing(fleet: &Fleet, worker: usize, job: JobId) -> Result<Progress> {
+    let done = |progress: &Progress| {
+        (
+            progress.read,
+            progress.written,
+            progress.positions_done,
+            progress.tasks_done,
+        )
+    };
+    let settled = wait_for("what was on its way", PATIENCE, async || {
+        let before = fleet.progress(job).await?;
+        looks(fleet, worker, 1).await?;
+        let after = fleet.progress(job).await?;
+        ensure!(done(&before) == done(&after), "{before:?}, and then {after:?}");
+        Ok(after)
+    });
+    let settled = settled.await?;
+    looks(fleet, worker, 3).await?;
+    let later = fleet.progress(job).await?;
+    ensure!(
+        done(&settled) == done(&later),
+        "it was read on: {settled:?}, and then {later:?}"
+    );
+    ensure!(
+        later.read.read > 0 && later.tasks_done < later.tasks && later.positions_done < later.positions,
+        "nothing was begun, or left to hold: {later:?}"
+    );
+    Ok(later)
+}
+
+/// Checks that a job which was held goes on to its end.
+async fn goes_on(fleet: &Fleet, job: JobId, held: &Progress) -> Result<()> {
+    let progress = fleet.job_succeeds(job, PATIENCE).await?;
+    ensure!(
+        progress.read.read > held.read.read && progress.positions_done == progress.positions,
+        "{progress:?}, held at {held:?}"
+    );
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_holds_while_live_traffic_is_behind_and_goes_on_by_itself() -> Result<()> {
     let config = feed_of_all_kinds(Some(3_000), 61);
@@ -49,23 +110,42 @@ async fn a_replay_holds_while_live_traffic_is_behind_and_goes_on_by_itself() -> 
     fleet.start_workers(1).await?;
     fleet.caught_up(PATIENCE).await?;
     let slices = fleet.slices("fund_valuation", 200_000).await?;
-    // Live traffic stands still and falls behind.
-    fleet.workers[0].kill()?;
-    fleet.publish(feed_of_all_kinds(Some(3_000), 62)).await?;
-    fleet.start_replay_workers(1).await?;
+    let replay = fleet.start_replay_workers(1).await?;
     let asked = Asked {
         per_second: Some(400),
         ..Asked::default()
     };
     let job = fleet.replay_slices(slices, &asked).await?;
-    let reason = held_because(&fleet, job, "records behind").await?;
-    ensure!(reason.starts_with("held"), "{reason}");
-    let before = fleet.progress(job).await?;
-    ensure!(before.tasks_done < before.tasks, "nothing was left to hold: {before:?}");
-    fleet.workers[0].start()?;
-    fleet.job_succeeds(job, PATIENCE).await?;
-    eprintln!("{reason}; then it went on");
+    fleet.job_reads(job, 1, PATIENCE).await?;
+    // Live traffic stands still and falls behind.
+    fleet.workers[0].signal(Signal::SIGSTOP)?;
+    fleet.publish(feed_of_all_kinds(Some(3_000), 62)).await?;
+    let reason = held_because(&fleet, job, "held: live traffic is").await?;
+    let held = reads_nothing(&fleet, replay, job).await?;
+    fleet.workers[0].signal(Signal::SIGCONT)?;
+    goes_on(&fleet, job, &held).await?;
+    eprintln!("{reason} after {} records; then it went on", held.read.read);
     fleet.stop().await
+}
+
+/// Freezes a database and wakes it, again and again, while something is watched: a small write that meets a freeze takes
+/// most of it.
+async fn while_freezing<T>(server: &mut impl Server, watched: impl Future<Output = Result<T>>) -> Result<T> {
+    let seen = tokio::select! {
+        seen = watched => seen,
+        failed = freeze(server) => failed.map(|never| match never {}),
+    };
+    server.resume()?;
+    seen
+}
+
+async fn freeze(server: &mut impl Server) -> Result<Infallible> {
+    loop {
+        server.pause()?;
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        server.resume()?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,8 +154,10 @@ async fn a_replay_holds_while_mysql_is_slow_and_goes_on_by_itself() -> Result<()
     let endpoints = endpoints_with(|all| server.endpoint().clone_into(&mut all.mysql)).await?;
     let mut options = options(&[
         ("replay.live_first.floor_rate", "4000000000"),
-        ("replay.live_first.latency_cut", "400ms"),
-        ("replay.live_first.latency_hold", "800ms"),
+        ("replay.live_first.latency_cut", "300ms"),
+        ("replay.live_first.latency_hold", "400ms"),
+        // A look has at least one whole freeze behind it.
+        ("replay.live_first.interval", "1500ms"),
     ]);
     options.endpoints = Some(endpoints);
     let mut fleet = Fleet::new("yields-slow", options).await?;
@@ -89,31 +171,19 @@ async fn a_replay_holds_while_mysql_is_slow_and_goes_on_by_itself() -> Result<()
     };
     let job = fleet.replay("fund_valuation", &asked).await?;
     fleet.job_reads(job, 200, PATIENCE).await?;
-    // Frozen and woken again and again: an answer takes a second and more.
-    let mut held = None;
-    for _ in 0..60 {
-        server.pause()?;
-        tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
-        server.resume()?;
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        let progress = fleet.progress(job).await?;
-        held = progress
-            .hold_reasons
-            .into_iter()
-            .find(|reason| reason.starts_with("held: the database"));
-        if held.is_some() {
-            break;
-        }
-    }
-    let held = held.with_context(|| fleet.log_of(0))?;
-    fleet.job_succeeds(job, PATIENCE).await?;
+    let found = while_freezing(&mut *server, async {
+        let reason = held_because(&fleet, job, "held: the database").await?;
+        Ok((reason, reads_nothing(&fleet, 0, job).await?))
+    });
+    let (reason, held) = found.await.with_context(|| fleet.log_of(0))?;
+    goes_on(&fleet, job, &held).await?;
     fleet
         .oracle_of(&fleet.slices("fund_valuation", 200_000).await?, &asked, config)
         .await?
         .0
         .compare(&fleet.pool)
         .await?;
-    eprintln!("{held}; then it went on");
+    eprintln!("{reason} after {} records; then it went on", held.read.read);
     fleet.stop().await
 }
 
@@ -176,7 +246,7 @@ async fn sigterm_lets_a_task_go_and_the_next_worker_goes_on_at_once() -> Result<
     let (folded, read) = fleet.oracle_of(&slices, &asked, config).await?;
     let job = fleet.replay_slices(slices, &asked).await?;
     fleet.job_reads(job, 300, PATIENCE).await?;
-    fleet.workers[first].signal(nix::sys::signal::Signal::SIGTERM)?;
+    fleet.workers[first].signal(Signal::SIGTERM)?;
     let code = fleet.workers[first].wait(reprise_tests::cluster::STOP_LIMIT).await?;
     ensure!(code == Some(0), "it ended with {code:?}\n{}", fleet.log_of(first));
     let attempts: Vec<u32> = sqlx::query_scalar("SELECT attempts FROM tasks WHERE job_id = ? AND state = 'PENDING'")

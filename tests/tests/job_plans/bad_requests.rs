@@ -1,11 +1,16 @@
 //! Requests that no plan is made of.
 
-use anyhow::{Result, ensure};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
 use reprise_proto::v1::*;
+use reprise_tests::api_doc::{Printed, run};
+use reprise_tests::tools;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::world::{offsets, replay, spec, times, world};
+use crate::world::{World, offsets, replay, spec, times, world};
 
 /// The fields that a request is refused for.
 fn fields(status: &Status) -> Vec<String> {
@@ -61,5 +66,48 @@ async fn bad_requests_are_refused_with_every_fault() -> Result<()> {
         ensure!(fields(&status) == expected, "{:?}", fields(&status));
         eprintln!("{}", status.message());
     }
+    world.end().await
+}
+
+/// Plans by grpcurl, with the records of fund_risk that some JSON asks for.
+async fn plan_json(world: &World, tools: &Path, records: &str) -> Result<Printed> {
+    let variables = BTreeMap::from([("CONTROL_PLANE", world.server.grpc.to_string())]);
+    let request = format!(r#"{{"spec": {{"replay": {{"data_types": ["fund_risk"], {records}}}}}}}"#);
+    let command = format!("grpcurl -plaintext -d '{request}' $CONTROL_PLANE reprise.control.v1.JobService/PlanJob");
+    run(&command, &variables, tools).await
+}
+
+/// Offsets have no sign, and times have a zone: what a caller writes otherwise does not get as far as the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_with_a_negative_offset_or_a_time_without_a_zone_is_no_request() -> Result<()> {
+    let grpcurl = tools::grpcurl().await?;
+    let tools = grpcurl.parent().context("grpcurl lies in no folder")?;
+    let mut world = world("plan-json").await?;
+    let from = |start: &str| {
+        format!(r#""offsets": {{"partitions": [{{"partition": 0, "offsets": {{"start": "{start}", "end": "9"}}}}]}}"#)
+    };
+    let since = |start: &str| format!(r#""times": {{"window": {{"start_time": "{start}"}}}}"#);
+    for (records, problem) in [
+        (from("-5"), r#"parsing "-5": invalid syntax"#),
+        (
+            since("2024-03-07T09:30:00"),
+            r#"bad Timestamp: parsing time "2024-03-07T09:30:00" as "2006-01-02T15:04:05.999999999Z07:00""#,
+        ),
+    ] {
+        let printed = plan_json(&world, tools, &records).await?;
+        eprintln!("{}", printed.text);
+        ensure!(!printed.succeeded && printed.text.contains(problem), "{}", printed.text);
+    }
+    // Nothing else is wrong with them.
+    for records in [from("5"), since("2024-03-07T09:30:00Z")] {
+        let printed = plan_json(&world, tools, &records).await?;
+        ensure!(
+            printed.succeeded && printed.text.contains("planToken"),
+            "{}",
+            printed.text
+        );
+    }
+    let listed = world.client.list_jobs(ListJobsRequest::default()).await?.into_inner();
+    ensure!(listed.jobs.is_empty(), "{listed:?}");
     world.end().await
 }
