@@ -1,15 +1,13 @@
 //! Replays under faults: workers killed and frozen, servers restarted, live traffic on the same keys.
 
-use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::Signal;
+use anyhow::{Result, ensure};
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use reprise_shared::jobs::{Event, JobId, JobState, Mode};
+use reprise_shared::jobs::{JobId, Mode};
 use reprise_tests::env::{Servers, rounds};
 use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE, endpoints_with, feed_of_all_kinds, sum_of};
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
-use sqlx::Connection as _;
 
 #[path = "support/exact.rs"]
 mod exact;
