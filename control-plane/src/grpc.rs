@@ -7,6 +7,7 @@ pub mod explain;
 pub mod fields;
 pub mod fleet;
 pub mod job;
+mod names;
 pub mod offset_range;
 pub mod paging;
 pub mod whitelist;

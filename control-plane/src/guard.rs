@@ -29,6 +29,7 @@ use reprise_shared::clock::Clock;
 use reprise_shared::mysql::Database;
 use reprise_shared::redis::Redis;
 use reprise_shared::supervise::{OnCancel, OnError, Supervisor};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
@@ -53,19 +54,20 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Makes the layers, and starts what keeps keys current and tells of denials.
+    /// Makes the layers, and starts what keeps keys current and tells of denials, until the last call was answered.
     ///
     /// # Errors
     /// When the file of keys cannot be read or used.
     pub fn new(
         config: &Config,
-        database: Database,
-        redis: Redis,
-        clock: Clock,
+        database: &Database,
+        redis: &Redis,
+        clock: &Clock,
         supervisor: &Supervisor,
+        last_call: &CancellationToken,
     ) -> Result<Self, reload::Error> {
         let denials = denials::Denials::new();
-        let telling = denials.clone().tell(database, supervisor.shutdown_token());
+        let telling = denials.clone().tell(database.clone(), last_call.clone());
         supervisor.spawn("denials", OnError::Log, OnCancel::Wait, async move {
             telling.await;
             Ok::<_, io::Error>(())
@@ -75,9 +77,9 @@ impl Guard {
             deadline: deadline::Layer::new(config.grpc.deadline, config.grpc.max_deadline),
             networks: networks::Gate::new(&config.auth.networks),
             auth: auth::Gate::new(config, supervisor)?,
-            rate_limit: rate_limit::Gate::new(&config.rate_limit, redis, clock.clone()),
+            rate_limit: rate_limit::Gate::new(&config.rate_limit, redis.clone(), clock.clone()),
             denials,
-            clock,
+            clock: clock.clone(),
         })
     }
 }

@@ -240,11 +240,11 @@ async fn resume_type(
     let Some(before) = before.filter(|state| state.stopped || (trust_key && distrusted)) else {
         let name = &data_type.name;
         let hint = if distrusted {
-            "; to judge by its Kafka key again, set trust_key"
+            "to judge by its Kafka key again, set trust_key"
         } else {
-            ""
+            "there is nothing to resume; ListDataTypes shows which are"
         };
-        return Err(Error::WrongState(format!("data type {name} is not stopped{hint}")));
+        return Err(Error::WrongState(format!("data type {name} is not stopped: {hint}")));
     };
     let after = if asked.validate_only {
         Some(TypeState {
@@ -277,7 +277,10 @@ async fn resume_partition(
         return Ok(answer);
     }
     let stop = stops::lock_partition_stop(connection, partition).await?;
-    let stop = stop.ok_or_else(|| Error::WrongState(format!("partition {partition} is not stopped")))?;
+    let stop = stop.ok_or_else(|| {
+        let hint = "there is nothing to resume; GetLag shows which are";
+        Error::WrongState(format!("partition {partition} is not stopped: {hint}"))
+    })?;
     let start = start_of(&stop, from, log)?;
     if !asked.validate_only {
         if stop.reason == PartitionStopReason::TopicRecreated {

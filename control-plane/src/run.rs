@@ -141,15 +141,8 @@ fn serve_health(
     });
 }
 
-async fn work(
-    config: &Config,
-    catalog: Arc<Catalog>,
-    listener: TcpListener,
-    latches: &Latches,
-    health: &HealthReporter,
-    supervisor: &Supervisor,
-) -> Result<(), Error> {
-    let clock = Clock::system();
+/// Makes the clients. None of them connects yet.
+fn open(config: &Config, clock: &Clock) -> Result<(Database, Redis, Kafka), Error> {
     let setting = |what, source| Error::Setting { what, source };
     let database = Database::new(&config.mysql.database(), clock.clone())
         .map_err(|error| setting("mysql.url", Box::new(error)))?;
@@ -160,9 +153,25 @@ async fn work(
     let redis = Redis::open(settings).map_err(|error: redis::Error| setting("redis.url", Box::new(error)))?;
     let kafka =
         Kafka::open(&config.kafka, &config.ingest).map_err(|error| setting("kafka.properties", Box::new(error)))?;
+    Ok((database, redis, kafka))
+}
+
+async fn work(
+    config: &Config,
+    catalog: Arc<Catalog>,
+    listener: TcpListener,
+    latches: &Latches,
+    health: &HealthReporter,
+    supervisor: &Supervisor,
+) -> Result<(), Error> {
+    let clock = Clock::system();
+    let (database, redis, kafka) = open(config, &clock)?;
     let tls = Tls::load(&config.tls, config.reload_every, supervisor)?;
     let pool = database.pool().clone();
-    let guard = Guard::new(config, database.clone(), redis.clone(), clock.clone(), supervisor)?;
+    // Calls are taken, and refused, for a while after the request to shut down.
+    let last_call = CancellationToken::new();
+    let _until_the_end = last_call.clone().drop_guard();
+    let guard = Guard::new(config, &database, &redis, &clock, supervisor, &last_call)?;
     let whitelist = parts::whitelist_store(config, &database, &redis, &catalog, &clock);
     let changes = Changes::new();
     let explained = explain::Parts {
@@ -184,7 +193,10 @@ async fn work(
         whitelist: whitelist.clone(),
         pool,
         changes: changes.clone(),
-        explainer: explainer.map_err(|error| setting("catalog", Box::new(error)))?,
+        explainer: explainer.map_err(|error| Error::Setting {
+            what: "catalog",
+            source: Box::new(error),
+        })?,
         kafka: kafka.clone(),
         offsets: Offsets::new(offsets::Parts {
             catalog: Arc::clone(&catalog),

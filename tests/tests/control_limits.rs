@@ -1,6 +1,9 @@
 //! Nothing that one caller does takes the control plane away from another: sizes, numbers, rates and times are
 //! bounded, and what is refused says why.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +14,8 @@ use reprise_tests::fleet::endpoints_with;
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -83,6 +88,86 @@ async fn one_caller_is_slowed_down_and_another_is_served_with_redis_or_without()
     server.stop().await
 }
 
+/// What the calls of a flood came to so far.
+#[derive(Default)]
+struct Flood {
+    made: AtomicU64,
+    limited: AtomicU64,
+}
+
+impl Flood {
+    fn limited(&self) -> u64 {
+        self.limited.load(Ordering::Relaxed)
+    }
+
+    /// Makes about 125 calls a second for as long as this is polled; fails at any failure but the rate limit's.
+    async fn one_task(self: Arc<Self>, channel: Channel, token: String) -> Result<()> {
+        let mut ticks = tokio::time::interval(Duration::from_millis(8));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            if let Err(status) = call(&channel, READ, Some(&token)).await {
+                ensure!(
+                    status.code() == Code::ResourceExhausted && reason(&status)? == "RATE_LIMITED",
+                    "{status:?}"
+                );
+                self.limited.fetch_add(1, Ordering::Relaxed);
+            }
+            self.made.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Makes 50 calls, each after 60 further ones of the flood, and returns how often the flood was limited meanwhile.
+async fn modest_calls(server: &ControlPlane, token: &str, flood: &Flood) -> Result<u64> {
+    const DEADLINE: Duration = Duration::from_secs(20);
+    let channel = server.channel();
+    wait_for("the flood to be limited", PATIENCE, async || {
+        (flood.limited() > 0).then_some(())
+    })
+    .await?;
+    let limited_before = flood.limited();
+    for number in 0..50 {
+        let made = flood.made.load(Ordering::Relaxed);
+        wait_for("60 further calls of the flood", PATIENCE, async || {
+            (flood.made.load(Ordering::Relaxed) >= made + 60).then_some(())
+        })
+        .await?;
+        // One that is answered from memory, and one that asks Redis.
+        let path = if number % 2 == 0 { READ } else { WORKERS };
+        tokio::time::timeout(DEADLINE, call(&channel, path, Some(token)))
+            .await
+            .with_context(|| format!("call {number} was not answered within {DEADLINE:?}"))?
+            .with_context(|| format!("call {number} was not served"))?;
+    }
+    Ok(flood.limited() - limited_before)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_caller_makes_a_thousand_calls_a_second_and_another_is_served_meanwhile() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (issuer, jwks) = (Issuer::new("key-1")?, folder.path().join("jwks.json"));
+    Issuer::write_jwks(&[&issuer], &jwks)?;
+    // The limits are the defaults: 100 calls a second, 200 at once.
+    let server = ControlPlane::start("flood", Issuer::settings(&jwks)).await?;
+    server.ready().await?;
+    let (greedy, modest) = (issuer.token("greedy", "admin"), issuer.token("modest", "viewer"));
+    let flood = Arc::new(Flood::default());
+    let mut tasks = JoinSet::new();
+    for _ in 0..8 {
+        tasks.spawn(Arc::clone(&flood).one_task(server.channel(), greedy.clone()));
+    }
+    let limited = tokio::select! {
+        ended = tasks.join_next() => anyhow::bail!("the flood ended: {ended:?}"),
+        limited = modest_calls(&server, &modest, &flood) => limited?,
+    };
+    tasks.shutdown().await;
+    let made = flood.made.load(Ordering::Relaxed);
+    eprintln!("50 calls were served amid {made}, of which {limited} were over the rate meanwhile");
+    ensure!(made >= 3_000 && limited > 0, "{made} calls, {limited} over the rate");
+    server.stop().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn large_messages_and_headers_are_refused_and_bulk_methods_take_more() -> Result<()> {
     let server = ControlPlane::start("sizes", Vec::new()).await?;
@@ -123,12 +208,38 @@ async fn large_messages_and_headers_are_refused_and_bulk_methods_take_more() -> 
         "{status:?}"
     );
 
-    let status = call(&channel, READ, Some(&"x".repeat(500 << 10)))
-        .await
-        .expect_err("500 KiB of headers");
-    ensure!(status.code() != Code::Ok, "{status:?}");
-    call(&server.channel(), READ, None).await?;
+    check_headers(&server).await?;
     server.stop().await
+}
+
+/// Tells whether the server ended the connection, because of what came over it. The client may meet that end before it
+/// has read why.
+fn was_cut_off(status: &Status) -> bool {
+    const WHY: &str = "detected excessive load generating behavior";
+    let mut causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+    causes.any(|cause| {
+        let problem = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(problem, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)) || cause.to_string().contains(WHY)
+    })
+}
+
+/// 96 KiB of headers are taken; a call with more is refused, and one with far more ends its connection.
+async fn check_headers(server: &ControlPlane) -> Result<()> {
+    let with_headers = async |channel: &Channel, kib: usize| call(channel, READ, Some(&"x".repeat(kib << 10))).await;
+    let channel = server.channel();
+    with_headers(&channel, 90).await.context("90 KiB of headers")?;
+    let status = with_headers(&channel, 100).await.expect_err("100 KiB of headers");
+    ensure!(
+        status.code() == Code::Unknown && status.message().contains("431"),
+        "{status:?}"
+    );
+    call(&channel, READ, None).await.context("the connection goes on")?;
+    let status = with_headers(&channel, 500).await.expect_err("500 KiB of headers");
+    ensure!(was_cut_off(&status) && reason(&status).is_err(), "{status:?}");
+    call(&server.channel(), READ, None)
+        .await
+        .context("another connection")?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,6 +294,12 @@ async fn too_many_calls_at_once_are_refused_until_there_is_room() -> Result<()> 
     ensure!(
         status.code() == Code::Unavailable && reason(&status)? == "OVERLOADED",
         "{status:?}"
+    );
+    // No caller is known yet, so that it is counted and not on record as the refusal of one.
+    let metrics = server.metrics().await?;
+    ensure!(
+        metrics.contains("reprise_grpc_refused_total{reason=\"OVERLOADED\"}"),
+        "{metrics}"
     );
     // Callers who go away leave their places.
     hanging.shutdown().await;

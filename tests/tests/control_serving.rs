@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use futures::StreamExt as _;
 use nix::sys::signal::Signal;
 use prost::Message as _;
@@ -15,7 +15,7 @@ use reprise_tests::env::{Isolation, Servers};
 use reprise_tests::feed::FeedConfig;
 use reprise_tests::fleet::{Fleet, Options, endpoints_with};
 use reprise_tests::servers::Server as _;
-use reprise_tests::wait::wait_for;
+use reprise_tests::wait::{Seen, wait_for};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -311,6 +311,63 @@ async fn sigterm_under_load_answers_the_calls_in_work_and_then_ends() -> Result<
     let code = service.wait(Duration::from_secs(30)).await?;
     ensure!(code == Some(0), "the exit code is {code:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_is_told_by_health_before_new_connections_are_refused() -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(25);
+    let isolation = Isolation::new("sigterm-order").await?;
+    reprise_tests::control::migrate(&isolation).await?;
+    let folder = tempfile::tempdir()?;
+    let settings = vec![
+        ("grpc.shutdown_notice", "2s".to_owned()),
+        ("grpc.shutdown", format!("{}s", LIMIT.as_secs())),
+    ];
+    let (mut service, grpc) = process(&isolation, folder.path(), settings)?;
+    service.start()?;
+    service.ready(PATIENCE).await?;
+    let http = plain(service.http().trim_start_matches("http://").parse()?);
+    // Each call is the first one of a connection of its own.
+    let on_a_new_connection = async || call(&plain(grpc), "/reprise.control.v1.FleetService/ListDataTypes", None).await;
+    ensure!(health(http.clone(), "").await? == ServingStatus::Serving, "not serving");
+    on_a_new_connection().await.context("before the signal")?;
+
+    service.signal(Signal::SIGTERM)?;
+    let end = tokio::time::Instant::now() + LIMIT;
+    let (mut told, mut served_since) = (false, 0);
+    wait_for("new connections to be refused", PATIENCE, async || {
+        match (on_a_new_connection().await, told) {
+            (Ok(()), true) => served_since += 1,
+            (Ok(()), false) => {}
+            (Err(status), true) if is_refused_connection(&status) => return Seen::Ready(()),
+            // One that came just when the door was closed. An answer of the server would say its reason.
+            (Err(status), true) if reason(&status).is_err() => return Seen::NotYet(format!("{status:?}")),
+            (Err(status), _) => return Seen::Never(anyhow!("health said NOT_SERVING: {told}; {status:?}")),
+        }
+        told |= health(http.clone(), "")
+            .await
+            .is_ok_and(|status| status == ServingStatus::NotServing);
+        Seen::NotYet(format!(
+            "health said NOT_SERVING: {told}; {served_since} calls served since"
+        ))
+    })
+    .await?;
+    eprintln!("{served_since} calls were served over new connections after health said NOT_SERVING");
+    ensure!(served_since > 0, "no call was taken after health said NOT_SERVING");
+    let left = end.saturating_duration_since(tokio::time::Instant::now());
+    let code = service.wait(left).await.context("it did not end within its limit")?;
+    ensure!(code == Some(0), "the exit code is {code:?}");
+    Ok(())
+}
+
+/// Tells whether nobody listens any more.
+fn is_refused_connection(status: &Status) -> bool {
+    let mut causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+    status.code() == Code::Unavailable
+        && causes.any(|cause| {
+            let problem = cause.downcast_ref::<std::io::Error>();
+            problem.is_some_and(|problem| problem.kind() == std::io::ErrorKind::ConnectionRefused)
+        })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use reprise_shared::position::{Offset, Partition, TopicName};
 use super::away;
 use super::error::{Error, ErrorReason, quoted};
 use super::fields::{Fields, timestamp};
+use super::names;
 use crate::explain::{self, Explainer, Explanation, Explanations, Outcome, Window};
 use crate::offsets::window::rounded_up;
 
@@ -83,10 +84,7 @@ fn of_id(fields: &mut Fields, catalog: &Catalog, asked: RecordsOfId) -> Option<Q
     if asked.data_type.is_empty() {
         fields.require("id.data_type", "");
     } else if data_type.is_none() {
-        fields.refuse(
-            "id.data_type",
-            format!("{} is not in the catalog", quoted(&asked.data_type)),
-        );
+        fields.refuse("id.data_type", names::no_data_type(catalog, &asked.data_type));
     }
     fields.require("id.id", &asked.id);
     fields.text("id.id", &asked.id, LONGEST_ID);

@@ -11,8 +11,8 @@ use super::error::{Error, ErrorReason, quoted};
 const MOST_VIOLATIONS: usize = 20;
 /// A whitelist id has at most so many bytes.
 const LONGEST_ID: usize = 128;
-/// So many of them stand in the message too.
-const IN_MESSAGE: usize = 3;
+/// The message tells them up to so many bytes; a caller who reads nothing else mends most requests in one go.
+const IN_MESSAGE: usize = 600;
 
 /// The faults of a request so far.
 #[derive(Debug, Default)]
@@ -106,16 +106,23 @@ impl Fields {
             return Ok(());
         }
         let count = self.violations.len() + self.left_out;
+        let mut room = IN_MESSAGE;
         let told: Vec<String> = self
             .violations
             .iter()
-            .take(IN_MESSAGE)
             .map(|violation| format!("{} {}", violation.field, violation.description))
+            .enumerate()
+            .take_while(|(place, fault)| {
+                let fits = fault.len() <= room;
+                room = room.saturating_sub(fault.len());
+                fits || *place == 0
+            })
+            .map(|(_, fault)| fault)
             .collect();
-        let more = if count > told.len() {
-            format!("; and {} more", count - told.len())
-        } else {
-            String::new()
+        let more = match (count - told.len(), self.left_out) {
+            (0, _) => String::new(),
+            (more, 0) => format!("; and {more} more, which the field violations name"),
+            (more, _) => format!("; and {more} more, of which the field violations name the first"),
         };
         let message = format!("the request is not valid: {}{more}", told.join("; "));
         let error = Error::new(ErrorReason::InvalidFields, message).with("violations", count);
@@ -171,12 +178,33 @@ mod tests {
             named,
             ["data_type", "ids[1]", "ids[2]", "ids[3]", "request_id", "expire_time"]
         );
+        let told = status.message();
         assert!(
-            status
-                .message()
-                .starts_with("the request is not valid: data_type is required; ids[1] is empty")
+            told.starts_with("the request is not valid: data_type is required; ids[1] is empty"),
+            "{told}"
         );
-        assert!(status.message().ends_with("and 3 more"), "{}", status.message());
+        assert!(
+            named.iter().all(|field| told.contains(field)) && !told.contains("more"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn faults_that_do_not_fit_into_the_message_are_counted() {
+        let mut fields = Fields::new();
+        for place in 0..9 {
+            fields.refuse(format!("ids[{place}]"), "x".repeat(192));
+        }
+
+        let error = fields.finish().expect_err("nine faults");
+
+        let told = error.to_string();
+        assert!(
+            told.contains("ids[2]")
+                && !told.contains("ids[3]")
+                && told.ends_with("; and 6 more, which the field violations name"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -187,6 +215,11 @@ mod tests {
         let status = Status::from(fields.finish().expect_err("a thousand faults"));
 
         assert!(status.details().len() + status.message().len() < 5_000);
+        assert!(
+            status
+                .message()
+                .contains("of which the field violations name the first")
+        );
         assert_eq!(
             status.get_error_details().error_info().expect("info").metadata["violations"],
             "1000"

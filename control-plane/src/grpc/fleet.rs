@@ -11,8 +11,9 @@ use reprise_shared::catalog::LookupIndex;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::changes::Changes;
-use super::error::{Error, ErrorReason, quoted};
+use super::error::{Error, ErrorReason};
 use super::fields::Fields;
+use super::names;
 use super::paging::Page;
 use super::{principal, store_failed};
 use crate::fleet::Fleet;
@@ -90,7 +91,7 @@ impl FleetService for Service {
         let catalog = self.fleet.catalog();
         let data_type = catalog.find_data_type(name).map(|index| catalog.data_type(index));
         if !name.is_empty() && data_type.is_none() {
-            fields.refuse("data_type", format!("{} is not in the catalog", quoted(name)));
+            fields.refuse("data_type", names::no_data_type(catalog, name));
         }
         fields.finish()?;
         let lags = self
@@ -187,7 +188,7 @@ impl Service {
             .position(|lookup| lookup.name == request.lookup)
             .map(LookupIndex)
             .ok_or_else(|| {
-                let message = format!("the catalog has no lookup {}", quoted(&request.lookup));
+                let message = names::no_lookup(self.fleet.catalog(), &request.lookup);
                 Error::new(ErrorReason::NotFound, message).with("lookup", &request.lookup)
             })
     }

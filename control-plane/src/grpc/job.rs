@@ -242,7 +242,10 @@ fn job_id(fields: &mut Fields, text: &str) -> Option<JobId> {
     } else if id.is_none() {
         fields.refuse(
             "job_id",
-            format!("{} is not the id of a job, which is a UUID", quoted(text)),
+            format!(
+                "{} is not the id of a job, which is a UUID; ListJobs lists them",
+                quoted(text)
+            ),
         );
     }
     id

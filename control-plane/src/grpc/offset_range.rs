@@ -10,9 +10,10 @@ use reprise_shared::position::{Partition, TopicName};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::changes::Changes;
-use super::error::{Error, ErrorReason, quoted};
+use super::error::{Error, ErrorReason};
 use super::explain;
 use super::fields::Fields;
+use super::names;
 use super::paging::Page;
 use super::{away, principal};
 use crate::explain::Explainer;
@@ -211,7 +212,7 @@ impl Service {
         if name.is_empty() {
             fields.refuse("data_type", "is required");
         } else if found.is_none() {
-            fields.refuse("data_type", format!("{} is not in the catalog", quoted(name)));
+            fields.refuse("data_type", names::no_data_type(self.offsets.catalog(), name));
         }
         found
     }
@@ -222,7 +223,7 @@ impl Service {
         if name.is_empty() {
             fields.refuse("topic", "is required");
         } else if found.is_none() {
-            fields.refuse("topic", format!("{} is not a topic of the catalog", quoted(name)));
+            fields.refuse("topic", names::no_topic(self.offsets.catalog(), name));
         }
         found.map(|data_type| data_type.topic.clone())
     }

@@ -1,4 +1,6 @@
 //! Refuses calls beyond what the server can work on at one time, at once and cheaply, instead of making all slow.
+//! Nobody knows yet who calls, and the refusal says nothing against the caller: it is counted in the metrics, and not
+//! on record as a denial.
 //!
 //! A call holds its [`Place`] until its work ends: a change that goes on without its caller goes on holding it. Calls
 //! with a large message take one of few further places before the message is read on, so that the memory of all calls

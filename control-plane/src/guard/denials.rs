@@ -71,10 +71,10 @@ impl Denials {
         }
     }
 
-    /// Tells every ten seconds, and once more at shutdown. What MySQL does not take is in the log alone. Cancel-safe but
-    /// for the last ten seconds.
-    pub(super) async fn tell(self, database: Database, shutdown: CancellationToken) {
-        while shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+    /// Tells every ten seconds, and once more after the last call. What MySQL does not take is in the log alone.
+    /// Cancel-safe but for the last ten seconds.
+    pub(super) async fn tell(self, database: Database, last_call: CancellationToken) {
+        while last_call.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
             self.tell_now(&database).await;
         }
         self.tell_now(&database).await;

@@ -8,8 +8,9 @@ use reprise_shared::position::{Offset, Partition, TopicName, TopicPartition};
 
 use super::super::away_advising;
 use super::super::changes::Changes;
-use super::super::error::{Error, ErrorReason, quoted};
+use super::super::error::{Error, ErrorReason};
 use super::super::fields::Fields;
+use super::super::names;
 use super::convert;
 use crate::ingest::{self, Asked, From, Ingest};
 use crate::kafka;
@@ -104,13 +105,7 @@ fn data_type<'a>(fields: &mut Fields, ingest: &'a Ingest, name: &str) -> Option<
     let catalog = ingest.catalog();
     let found = catalog.find_data_type(name).map(|index| catalog.data_type(index));
     if found.is_none() {
-        let known: Vec<&str> = catalog.data_types.iter().map(|known| known.name.as_str()).collect();
-        let problem = format!(
-            "{} is no data type of the catalog; there are: {}",
-            quoted(name),
-            known.join(", ")
-        );
-        fields.refuse("data_type", problem);
+        fields.refuse("data_type", names::no_data_type(catalog, name));
     }
     found
 }
@@ -130,10 +125,7 @@ fn reason(fields: &mut Fields, reason: &str) {
 fn partition(fields: &mut Fields, ingest: &Ingest, asked: &ResumePartition) -> Option<(TopicPartition, From)> {
     let topic = TopicName::new(&asked.topic);
     if !ingest.catalog().topics.iter().any(|known| known.name == topic) {
-        fields.refuse(
-            "partition.topic",
-            format!("{} is no topic of the catalog", quoted(&asked.topic)),
-        );
+        fields.refuse("partition.topic", names::no_topic(ingest.catalog(), &asked.topic));
     }
     let number = u16::try_from(asked.partition);
     let number = fields.take("partition.partition", number.map_err(|_| "is not 0 to 65535"));
@@ -163,7 +155,8 @@ fn answer(error: ingest::Error) -> Error {
             fields.finish().err().unwrap_or_else(Error::internal)
         }
         ingest::Error::Kafka(kafka::Error::TopicMissing(topic)) => {
-            Error::new(ErrorReason::NotFound, format!("Kafka has no topic {topic}")).with("topic", topic)
+            let message = format!("kafka has no topic {topic}; it has to be created, or the catalog names a wrong one");
+            Error::new(ErrorReason::NotFound, message).with("topic", topic)
         }
         ingest::Error::Kafka(error) => away_advising("kafka", &error, "nothing was changed. Try again"),
         ingest::Error::Mysql(error) => away_advising("mysql", &error, "try again, with the same request_id"),

@@ -12,6 +12,7 @@ use reprise_shared::position::TopicName;
 
 use crate::grpc::error::quoted;
 use crate::grpc::fields::Fields;
+use crate::grpc::names;
 use crate::jobs::Config;
 use crate::planner::ask::{self, Ask, Records, Replay, Work};
 
@@ -91,7 +92,7 @@ pub(super) fn states(fields: &mut Fields, states: &[i32]) -> Vec<jobs::JobState>
             Some(_) => {}
             None => fields.refuse(
                 format!("states[{place}]"),
-                format!("is {state}, which is no state of a job"),
+                format!("is {state}, which is no state of a job; leave it out for jobs of all states"),
             ),
         }
     }
@@ -157,18 +158,7 @@ impl Ground<'_> {
         for (place, name) in names.iter().enumerate() {
             let field = format!("{FIELD}[{place}]");
             if self.catalog.find_data_type(name).is_none() {
-                let known: Vec<&str> = self
-                    .catalog
-                    .data_types
-                    .iter()
-                    .map(|known| known.name.as_str())
-                    .collect();
-                let problem = format!(
-                    "{} is not in the catalog; there are: {}",
-                    quoted(name),
-                    known.join(", ")
-                );
-                fields.refuse(field, problem);
+                fields.refuse(field, names::no_data_type(self.catalog, name));
             } else if names[..place].contains(name) {
                 fields.refuse(field, format!("{} stands there twice", quoted(name)));
             }
@@ -211,7 +201,7 @@ impl Ground<'_> {
             let lookup = self.catalog.lookups.iter().find(|lookup| lookup.name == asked.lookup);
             match lookup {
                 None => {
-                    let problem = format!("{} is no lookup of the catalog", quoted(&asked.lookup));
+                    let problem = names::no_lookup(self.catalog, &asked.lookup);
                     fields.refuse(format!("{field}.lookup"), problem);
                 }
                 Some(lookup) if lookup.search.is_empty() => {

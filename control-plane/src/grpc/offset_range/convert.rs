@@ -237,7 +237,17 @@ mod tests {
             older_than(&mut fields, Some(prost_types::Duration { seconds, nanos: 0 }));
         }
         let message = fields.finish().expect_err("eight faults").to_string();
-        assert!(message.ends_with("and 5 more"), "{message}");
+        for told in [
+            "offsets ends at 5,",
+            "partitions has 0 partitions",
+            "times is required",
+            "time_basis is 9",
+            "partitions[1] is 70000",
+            "times ends at 1970",
+        ] {
+            assert!(message.contains(told), "{told} is missing: {message}");
+        }
+        assert_eq!(message.matches("older_than has").count(), 2, "{message}");
     }
 
     #[test]

@@ -57,6 +57,6 @@ pub(super) fn answer(error: whitelist::Error) -> Error {
         Failure::CannotHeal(_) | Failure::Redis(_) => {
             away_advising("redis", &error, "nothing was changed. Try again later")
         }
-        Failure::Database(_) => away_advising("mysql", &error, "try again later, with the same request_id"),
+        Failure::Database(_) => away_advising("mysql", &error, "try again later, a change with the same request_id"),
     }
 }

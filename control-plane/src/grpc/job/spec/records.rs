@@ -9,6 +9,7 @@ use reprise_shared::whitelist::Version;
 use super::Ground;
 use crate::grpc::error::quoted;
 use crate::grpc::fields::Fields;
+use crate::grpc::names;
 use crate::planner::ask::{self, Rebuild, Records, Times};
 
 impl Ground<'_> {
@@ -48,7 +49,7 @@ impl Ground<'_> {
         if rebuild.topic.is_empty() {
             fields.refuse("spec.rebuild.topic", "is required");
         } else if !self.catalog.data_types.iter().any(|data_type| data_type.topic == topic) {
-            let problem = format!("{} is not a topic of the catalog", quoted(&rebuild.topic));
+            let problem = names::no_topic(self.catalog, &rebuild.topic);
             fields.refuse("spec.rebuild.topic", problem);
         }
         let topics = BTreeSet::from([topic.clone()]);
