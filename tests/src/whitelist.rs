@@ -21,7 +21,8 @@ use crate::wait::wait_for;
 
 /// The data types of these tests.
 pub const TYPES: [&str; 2] = ["fund_basic", "fund_risk"];
-/// Longer than one poll of a watcher.
+/// Within this time every worker holds a change of which it was told nothing: one poll, and what reading and a heartbeat
+/// take.
 pub const ONE_POLL: Duration = Duration::from_millis(5_500);
 
 /// A database of one's own, a Redis server of one's own, and as many replicas of the store as one likes.

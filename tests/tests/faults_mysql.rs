@@ -40,7 +40,12 @@ async fn i4_mysql_stopped_and_then_frozen_is_waited_out() -> Result<()> {
     let endpoints = endpoints_with(|all| server.endpoint().clone_into(&mut all.mysql)).await?;
     let options = Options {
         endpoints: Some(endpoints),
-        settings: vec![("ingest.stall_after".to_owned(), "10s".to_owned())],
+        settings: vec![
+            ("ingest.stall_after".to_owned(), "10s".to_owned()),
+            // So few that they are in flight at full input already, however fast MySQL is: what an outage adds is compared
+            // with that. It brings ten times as many records.
+            ("ingest.max_rows_in_flight".to_owned(), "4000".to_owned()),
+        ],
         ..Options::default()
     };
     let mut fleet = Fleet::new("faults-mysql", options).await?;

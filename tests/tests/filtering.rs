@@ -12,9 +12,7 @@ use reprise_tests::feed::{DataType, FeedConfig, Fund};
 use reprise_tests::fleet::{Fleet, Options, PATIENCE};
 use reprise_tests::servers::{Endpoints, Server as _};
 use reprise_tests::wait::wait_for;
-
-/// One poll period of 5 s, and what reading and one heartbeat take.
-const ONE_POLL: Duration = Duration::from_millis(5_500);
+use reprise_tests::whitelist::ONE_POLL;
 
 fn feed(seed: u64, records: u64) -> FeedConfig {
     FeedConfig {

@@ -11,6 +11,7 @@ use reprise_shared::whitelist::{
     Answer, Change, ChangeId, Config, Content, Edit, Expect, Handle, Head, Keys, Scope, Status, Version, Watcher,
     Writer,
 };
+use reprise_tests::whitelist::ONE_POLL;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,7 +22,6 @@ use support::{OwnServer, eventually, open};
 
 const BASIC: TypeIndex = TypeIndex(0);
 const RISK: TypeIndex = TypeIndex(1);
-const ONE_POLL: Duration = Duration::from_millis(5_500);
 
 struct Worker {
     handle: Handle,
@@ -364,7 +364,7 @@ async fn i7_an_emptied_redis_is_never_read_as_everything_goes_through() -> Resul
 
 #[tokio::test]
 async fn i7_a_redis_that_stops_answering_is_noticed_and_followed_again_when_it_is_back() -> Result<()> {
-    let (server, _, writer, worker) = followed(1).await?;
+    let (mut server, _, writer, worker) = followed(1).await?;
     server.freeze()?;
     worker.shows(Status::Unreachable, Duration::from_secs(20)).await;
     assert!(worker.allows(BASIC, "a") && !worker.allows(BASIC, "b"));

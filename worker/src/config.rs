@@ -125,7 +125,7 @@ pub struct IngestConfig {
     /// How long an orderly shutdown may take in all.
     #[serde(with = "humantime_serde")]
     pub shutdown: Duration,
-    /// The time between two looks at the whitelist's version.
+    /// The pause between two looks at the whitelist's version. 4 s: a change is held within 5 s also when every notice is lost.
     #[serde(with = "humantime_serde")]
     pub whitelist_poll: Duration,
     /// The time between two looks at the recorded state of data types.
@@ -171,7 +171,7 @@ impl Default for IngestConfig {
             max_uncommitted_time: seconds(600),
             drain: seconds(20),
             shutdown: seconds(25),
-            whitelist_poll: seconds(5),
+            whitelist_poll: seconds(4),
             type_states_poll: seconds(5),
             heartbeat: seconds(2),
             stall_after: seconds(60),

@@ -20,7 +20,7 @@ pub struct Config {
     /// Settling what others left, up to a change of all entries, may take this long. 2 min.
     #[serde(with = "humantime_serde")]
     pub settle_limit: Duration,
-    /// How often MySQL and Redis are compared, and due entries removed. 5 s.
+    /// The pause before MySQL and Redis are compared again, and due entries removed. 4 s: an emptied Redis is healed within 5 s.
     #[serde(with = "humantime_serde")]
     pub reconcile_every: Duration,
     /// How often heartbeats are looked at while somebody waits for convergence. 20 ms.
@@ -48,7 +48,7 @@ impl Default for Config {
             change_deadline: Duration::from_secs(15),
             commit_grace: Duration::from_secs(10),
             settle_limit: Duration::from_secs(120),
-            reconcile_every: Duration::from_secs(5),
+            reconcile_every: Duration::from_secs(4),
             convergence_poll: Duration::from_millis(20),
             max_ids: 200_000,
             max_entries: 500_000,
