@@ -352,6 +352,10 @@ impl TypeControl for Nobody {
 
     fn lookup_written(&self, _lookup: LookupIndex, _keys: Vec<String>) {}
 
+    fn most_rows(&self) -> usize {
+        usize::MAX
+    }
+
     fn rest_after(&self, _took: Duration) -> Duration {
         Duration::ZERO
     }

@@ -178,7 +178,7 @@ async fn i5_a_frozen_worker_that_wakes_up_while_another_has_its_task_writes_noth
             fleet.ask(job, Event::Pause).await?;
             fleet.job_is(job, JobState::Paused, PATIENCE).await?;
         }
-        let written = batches(fleet, job).await?;
+        let written = fleet.batches(job).await?;
         contest.fleet.workers[frozen].signal(Signal::SIGCONT)?;
         wait_for("the frozen worker to find out", PATIENCE, async || {
             contest.live().await?;
@@ -189,7 +189,7 @@ async fn i5_a_frozen_worker_that_wakes_up_while_another_has_its_task_writes_noth
         .with_context(|| contest.fleet.log_of(frozen))?;
         let fleet = &contest.fleet;
         if is_paused {
-            let after = batches(fleet, job).await?;
+            let after = fleet.batches(job).await?;
             ensure!(after == written, "{} batches came from a former owner", after - written);
             fleet.ask(job, Event::Resume).await?;
         }
@@ -348,16 +348,6 @@ async fn i5_a_worker_frozen_in_a_transaction_writes_nothing_after_its_job_was_ca
         contest.round
     );
     contest.fleet.stop().await
-}
-
-/// How many batches of a job were committed.
-async fn batches(fleet: &Fleet, job: JobId) -> Result<u64> {
-    Ok(
-        sqlx::query_scalar("SELECT CAST(SUM(batches) AS UNSIGNED) FROM task_lanes WHERE job_id = ?")
-            .bind(job.to_string())
-            .fetch_one(&fleet.pool)
-            .await?,
-    )
 }
 
 /// The running tasks of a job with their owners.

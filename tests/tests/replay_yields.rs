@@ -202,6 +202,31 @@ async fn without_live_traffic_a_replay_keeps_to_the_floor_and_says_so() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn beside_live_traffic_the_transactions_of_a_replay_are_small() -> Result<()> {
+    const ROWS: u64 = 10;
+    // What waits when a task ends is written in larger ones.
+    const WAITING: u64 = 1_000;
+    let config = feed_of_all_kinds(Some(16_000), 67);
+    let settings = [
+        ("replay.live_first.floor_rate", "4000000000"),
+        ("replay.live_first.batch_rows", &*ROWS.to_string()),
+        ("replay.max_rows_in_flight", &*WAITING.to_string()),
+    ];
+    let mut fleet = Fleet::new("yields-small", options(&settings)).await?;
+    fleet.seed(&config).await?;
+    fleet.publish(config).await?;
+    fleet.start_replay_workers(1).await?;
+    // Nothing is known of live traffic, so it counts as flowing.
+    let job = fleet.replay("fund_valuation", &Asked::default()).await?;
+    let progress = fleet.job_succeeds(job, PATIENCE).await?;
+    let (rows, batches) = (progress.written.inserted, fleet.batches(job).await?);
+    let small = rows.saturating_sub(u64::from(progress.tasks) * WAITING) / ROWS;
+    eprintln!("{rows} rows in {batches} transactions, of {small} at least");
+    ensure!(small > 0 && batches >= small, "{rows} rows in {batches} transactions");
+    fleet.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_a_task_fails_its_job_and_never_the_live_type() -> Result<()> {
     let config = feed_of_all_kinds(Some(2_000), 65);
     let mut fleet = Fleet::new(

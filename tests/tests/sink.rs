@@ -16,6 +16,7 @@ use reprise_shared::tally::RowCounts;
 use reprise_tests::kernel::own_cpu_seconds;
 use reprise_tests::sink::chunks::{DDL, FUND, Fund, Rig, catalog, rows_of};
 use reprise_tests::sink::server::TestDatabase;
+use reprise_tests::wait::wait_for;
 use reprise_worker::lanes::{Config, End};
 use reprise_worker::sink::statement::Upsert;
 use sqlx::Executor as _;
@@ -406,6 +407,37 @@ async fn a_lane_rests_after_each_batch_until_it_is_closed_or_shut_down() -> Resu
     let last = rig.push_rows(vec![Fund::new("C", 1).row(11)]);
     assert_eq!(rig.close().await, [End::Drained]);
     assert!(last.is_complete());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lanes_batches_have_no_more_rows_than_they_may_until_it_is_closed() -> Result<()> {
+    let database = TestDatabase::shared().await?;
+    database.run(DDL).await?;
+    let (catalog, mut config) = small(4);
+    config.per_table = 1;
+    let rig = Rig::start(&database, catalog, config)?;
+    let rows = |prefix: &str| {
+        let codes: Vec<String> = (0..8).map(|number| format!("{prefix}{number}")).collect();
+        let rows = codes.iter().zip(0..).map(|(code, at)| Fund::new(code, 1).row(at));
+        rows.collect::<Vec<_>>()
+    };
+    rig.hooks.at_most(2);
+    rig.complete(&rig.push_rows(rows("F"))).await;
+    assert_eq!(rig.hooks.batches(), 4, "batches of two rows");
+
+    // The lane is in its first rest when it is closed; what is left is written in batches as large as their type allows.
+    rig.hooks.rest(Duration::from_secs(3_600));
+    let hooks = rig.hooks.clone();
+    let last = rig.push_rows(rows("G"));
+    wait_for("a batch", Duration::from_secs(20), async || match hooks.batches() {
+        5 => Ok(()),
+        batches => Err(format!("{batches} batches")),
+    })
+    .await?;
+    assert_eq!(rig.close().await, [End::Drained]);
+    assert!(last.is_complete());
+    assert_eq!(hooks.batches(), 7, "two rows, and then four and two");
     Ok(())
 }
 

@@ -32,6 +32,10 @@ impl TypeControl for Control {
         self.lookup_changes.committed(lookup, keys);
     }
 
+    fn most_rows(&self) -> usize {
+        usize::MAX
+    }
+
     fn rest_after(&self, _took: Duration) -> Duration {
         Duration::ZERO
     }

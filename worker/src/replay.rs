@@ -123,7 +123,7 @@ fn workshop(life: &Life<'_>, ready: &Ready, worker_id: String) -> Result<Worksho
         redis: ready.redis.clone(),
         lookup_changes: upkeep::lookups(life.supervisor, catalog, ready),
         probe: probe("replay-topics", config)?,
-        live_first: LiveFirst::new(replay.live_first.share, replay.ping_interval),
+        live_first: LiveFirst::new(&replay.live_first, replay.ping_interval),
         running: Running::default(),
         worker: Worker {
             id: worker_id,

@@ -242,6 +242,15 @@ impl Fleet {
         self.progress(id).await
     }
 
+    /// Returns how many transactions of a job's lanes were committed.
+    pub async fn batches(&self, id: JobId) -> Result<u64> {
+        let query = "SELECT CAST(SUM(batches) AS UNSIGNED) FROM task_lanes WHERE job_id = ?";
+        Ok(sqlx::query_scalar(query)
+            .bind(id.to_string())
+            .fetch_one(&self.pool)
+            .await?)
+    }
+
     /// Returns how far a job is.
     pub async fn progress(&self, id: JobId) -> Result<Progress> {
         Ok(jobs::progress(&self.pool, id).await?)

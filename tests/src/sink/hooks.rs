@@ -19,6 +19,7 @@ struct State {
     lookups: Vec<(LookupIndex, String)>,
     batches: usize,
     rest: Duration,
+    most_rows: Option<usize>,
 }
 
 impl Hooks {
@@ -41,6 +42,11 @@ impl Hooks {
     pub fn rest(&self, time: Duration) {
         self.state.lock().expect("no test panics with it").rest = time;
     }
+
+    /// Lets no transaction have more rows from now on.
+    pub fn at_most(&self, rows: usize) {
+        self.state.lock().expect("no test panics with it").most_rows = Some(rows);
+    }
 }
 
 impl TypeControl for Hooks {
@@ -61,6 +67,11 @@ impl TypeControl for Hooks {
     fn lookup_written(&self, lookup: LookupIndex, keys: Vec<String>) {
         let keys = keys.into_iter().map(|key| (lookup, key));
         self.state.lock().expect("no test panics with it").lookups.extend(keys);
+    }
+
+    fn most_rows(&self) -> usize {
+        let most_rows = self.state.lock().expect("no test panics with it").most_rows;
+        most_rows.unwrap_or(usize::MAX)
     }
 
     fn rest_after(&self, _took: Duration) -> Duration {

@@ -7,7 +7,7 @@ use reprise_shared::catalog::{DataType, LookupIndex, TypeIndex};
 use reprise_shared::row::Cell;
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{LetterLimits, Next, Queue};
+use super::queue::{Limits, Next, Queue};
 use super::{Config, settle};
 use crate::budget::Budget;
 use crate::sink::Work;
@@ -32,7 +32,7 @@ pub struct Lane {
     writer: Writer,
     budget: Arc<Budget>,
     ping_interval: Duration,
-    letters: LetterLimits,
+    limits: Limits,
     /// Per type of the catalog: the lookups that its table feeds, with the place of their key column.
     feeds: Vec<Vec<(LookupIndex, usize)>>,
 }
@@ -59,9 +59,10 @@ impl Lane {
         Self {
             feeds: feeds.collect(),
             ping_interval: config.ping_interval,
-            letters: LetterLimits {
-                count: config.max_letters.max(1),
-                bytes: config.max_letter_bytes,
+            limits: Limits {
+                rows: usize::MAX,
+                letters: config.max_letters.max(1),
+                letter_bytes: config.max_letter_bytes,
             },
             shared,
             queue,
@@ -77,7 +78,8 @@ impl Lane {
             if shutdown.is_cancelled() {
                 return End::Abandoned;
             }
-            let wait = match self.queue.next(self.shared.clock().monotonic(), self.letters) {
+            self.limits.rows = self.shared.control().most_rows();
+            let wait = match self.queue.next(self.shared.clock().monotonic(), self.limits) {
                 Next::Write(work) => {
                     let begun = self.shared.clock().monotonic();
                     if self.write(work, &shutdown).await == End::Abandoned {

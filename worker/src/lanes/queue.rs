@@ -46,11 +46,14 @@ struct TypeQueue {
     since: Duration,
 }
 
-/// The bounds of one batch's letters.
+/// The bounds of one batch.
 #[derive(Clone, Copy)]
-pub(super) struct LetterLimits {
-    pub(super) count: usize,
-    pub(super) bytes: usize,
+pub(super) struct Limits {
+    /// Rows, beside the bound of their type.
+    pub(super) rows: usize,
+    pub(super) letters: usize,
+    /// Bytes of the letters' records.
+    pub(super) letter_bytes: usize,
 }
 
 /// What the lane does next.
@@ -67,16 +70,17 @@ impl TypeQueue {
         self.rows.is_empty() && self.letters.is_empty()
     }
 
-    fn ready_in(&self, now: Duration) -> Duration {
-        if self.rows.len() >= self.max_rows {
+    fn ready_in(&self, now: Duration, limits: Limits) -> Duration {
+        if self.rows.len() >= self.max_rows.min(limits.rows) {
             return Duration::ZERO;
         }
         (self.since + self.linger).saturating_sub(now)
     }
 
-    fn take(&mut self, limits: LetterLimits) -> Work {
-        let mut batch = Batch::new(self.rows.len().min(self.max_rows), self.wins);
-        while batch.keys() < self.max_rows && batch.rows().len() < self.max_rows * ROWS_PER_KEY {
+    fn take(&mut self, limits: Limits) -> Work {
+        let most = self.max_rows.min(limits.rows);
+        let mut batch = Batch::new(self.rows.len().min(most), self.wins);
+        while batch.keys() < most && batch.rows().len() < most * ROWS_PER_KEY {
             let Some((hash, row)) = self.rows.pop_front() else {
                 break;
             };
@@ -85,12 +89,12 @@ impl TypeQueue {
         batch.seal();
         let mut letters = Vec::new();
         let mut bytes = 0;
-        while letters.len() < limits.count {
+        while letters.len() < limits.letters {
             let Some(letter) = self.letters.front() else {
                 break;
             };
             bytes += letter.chunk.record(letter.record).payload.map_or(0, <[u8]>::len);
-            if bytes > limits.bytes && !letters.is_empty() {
+            if bytes > limits.letter_bytes && !letters.is_empty() {
                 break;
             }
             letters.extend(self.letters.pop_front());
@@ -148,7 +152,7 @@ impl Queue {
         self.state.lock().closed
     }
 
-    /// Ends lingering for good and lets the lane end when everything is taken.
+    /// Ends lingering and the bound of [`Limits::rows`] for good and lets the lane end when everything is taken.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.wake.notify_one();
@@ -160,9 +164,11 @@ impl Queue {
     }
 
     /// Takes the next batch that is due, in turn between the types.
-    pub(super) fn next(&self, now: Duration, limits: LetterLimits) -> Next {
+    pub(super) fn next(&self, now: Duration, limits: Limits) -> Next {
         let mut state = self.state.lock();
         let (count, closed) = (state.slots.len(), state.closed);
+        let rows = if closed { usize::MAX } else { limits.rows };
+        let limits = Limits { rows, ..limits };
         let mut soonest = None::<Duration>;
         for step in 0..count {
             let place = (state.next + step) % count;
@@ -170,7 +176,7 @@ impl Queue {
             if queue.is_empty() {
                 continue;
             }
-            let wait = queue.ready_in(now);
+            let wait = queue.ready_in(now, limits);
             if wait.is_zero() || closed {
                 let work = queue.take(limits);
                 state.next = place + 1;

@@ -22,7 +22,11 @@ pub(super) fn run<J: Judge>(
     for chunk in chunks {
         let mut outcome = Outcome::default();
         let passing = stage.passing(&chunk, &mut outcome);
-        for part in passing.chunks(records.max(1)) {
+        let mut left = passing.as_slice();
+        while !left.is_empty() {
+            let most = records.min(cleaner.most_records()).clamp(1, left.len());
+            let part;
+            (part, left) = left.split_at(most);
             let deleted = cleaner.delete(&chunk.stretch, part, abandon);
             if stage.runtime.block_on(deleted).is_err() {
                 return;

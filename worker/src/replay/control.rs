@@ -66,6 +66,10 @@ impl TypeControl for Control {
         }
     }
 
+    fn most_rows(&self) -> usize {
+        self.live_first.most_rows()
+    }
+
     fn rest_after(&self, took: Duration) -> Duration {
         self.live_first.rest_after(took)
     }
@@ -73,12 +77,17 @@ impl TypeControl for Control {
 
 #[cfg(test)]
 mod tests {
-    use super::super::live_first::{Decision, Speed};
+    use super::super::live_first::{Config, Decision, Speed};
     use super::*;
 
     #[test]
-    fn lanes_of_a_task_rest_as_live_first_decides() {
-        let live_first = LiveFirst::new(0.25, Duration::from_secs(1));
+    fn lanes_of_a_task_make_room_as_live_first_decides() {
+        let config = Config {
+            share: 0.25,
+            batch_rows: 7,
+            ..Config::default()
+        };
+        let live_first = LiveFirst::new(&config, Duration::from_secs(1));
         let control = Control {
             live_first: live_first.clone(),
             lookup_changes: None,
@@ -86,13 +95,16 @@ mod tests {
             faulty: CancellationToken::new(),
         };
         let milliseconds = Duration::from_millis;
-        for (rests, rest) in [(true, milliseconds(60)), (false, Duration::ZERO)] {
+        for (rests, rest, rows) in [(true, milliseconds(60), 7), (false, Duration::ZERO, usize::MAX)] {
             live_first.decide(Some(Decision {
                 speed: Speed::Full,
                 reason: String::new(),
                 rests,
             }));
-            assert_eq!(control.rest_after(milliseconds(20)), rest);
+            assert_eq!(
+                (control.rest_after(milliseconds(20)), control.most_rows()),
+                (rest, rows)
+            );
         }
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! Whatever the speed, a replay leaves live traffic, while that flows, a part of the database: after each batch its lanes
 //! rest in proportion to the time that the batch took. A database that is busy takes longer, and so is left alone for longer,
-//! without anybody having to say what is usual there.
+//! without anybody having to say what is usual there. And its transactions are small then: a live row that a replay is writing,
+//! too, waits for the end of the transaction that holds it, and everything behind it in its lane waits with it.
 
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Config {
     /// The part of its time that a lane of a replay may use the database while live traffic flows; it rests for the
     /// other, at most `replay.ping_interval` after one batch. 1: it never rests.
     pub share: f64,
+    /// Rows of one transaction of a replay at most while live traffic flows; of a job that cleans first, records.
+    pub batch_rows: usize,
     /// Live traffic is still when nothing was published and nothing committed for so long.
     #[serde(with = "humantime_serde")]
     pub still_after: Duration,
@@ -62,6 +65,7 @@ impl Default for Config {
             cut_rate: 2_000,
             floor_rate: 2_000,
             share: 0.5,
+            batch_rows: 100,
             still_after: Duration::from_secs(5),
         }
     }
@@ -89,6 +93,7 @@ impl Validate for Config {
         faults.check_range("lag_hold", self.lag_hold, self.lag_cut, u64::MAX);
         faults.check_range("cut_rate", self.cut_rate, 1, u64::from(u32::MAX));
         faults.check_range("floor_rate", self.floor_rate, 1, u64::from(u32::MAX));
+        faults.check_range("batch_rows", self.batch_rows, 1, 65_535);
         faults.check_range("share", self.share, 0.01, 1.0);
     }
 }

@@ -28,17 +28,18 @@ struct State {
     decision: watch::Sender<Option<Decision>>,
     slowest: Mutex<Duration>,
     share: f64,
+    batch_rows: usize,
     most_rest: Duration,
 }
 
 impl LiveFirst {
-    /// `share` is the part of its time that a lane may use the database while live traffic flows; no rest is longer than
-    /// `most_rest`, for a connection that is silent for too long is closed.
-    pub(super) fn new(share: f64, most_rest: Duration) -> Self {
+    /// No rest is longer than `most_rest`, for a connection that is silent for too long is closed.
+    pub(super) fn new(config: &live_first::Config, most_rest: Duration) -> Self {
         Self(Arc::new(State {
             decision: watch::Sender::new(None),
             slowest: Mutex::new(Duration::ZERO),
-            share,
+            share: config.share,
+            batch_rows: config.batch_rows,
             most_rest,
         }))
     }
@@ -60,12 +61,25 @@ impl LiveFirst {
 
     /// Returns how long a lane leaves the database alone after a batch that took so long.
     pub(super) fn rest_after(&self, took: Duration) -> Duration {
-        let rests = self.0.decision.borrow().as_ref().is_none_or(|decision| decision.rests);
-        if rests {
+        if self.makes_room() {
             rest(took, self.0.share, self.0.most_rest)
         } else {
             Duration::ZERO
         }
+    }
+
+    /// Returns how many rows one transaction may have.
+    pub(super) fn most_rows(&self) -> usize {
+        if self.makes_room() {
+            self.0.batch_rows
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Tells whether live traffic flows, or may.
+    fn makes_room(&self) -> bool {
+        self.0.decision.borrow().as_ref().is_none_or(|decision| decision.rests)
     }
 
     /// Notes how long a small write took.
@@ -203,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_new_decision_is_told_at_once_and_the_same_again_is_not() {
-        let live_first = LiveFirst::new(0.5, Duration::from_secs(1));
+        let live_first = LiveFirst::new(&live_first::Config::default(), Duration::from_secs(1));
         let mut told = live_first.decisions();
         let mut is_told = || {
             let told_now = told.has_changed().expect("the sender lives");
@@ -220,12 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn lanes_rest_unless_live_traffic_is_known_to_stand_still() {
-        let (live_first, took) = (LiveFirst::new(0.5, Duration::from_secs(1)), Duration::from_millis(20));
-        assert_eq!(live_first.rest_after(took), took);
+    fn lanes_make_room_unless_live_traffic_is_known_to_stand_still() {
+        let config = live_first::Config::default();
+        let live_first = LiveFirst::new(&config, Duration::from_secs(1));
+        let took = Duration::from_millis(20);
+        let room = || (live_first.rest_after(took), live_first.most_rows());
+        assert_eq!(room(), (took, config.batch_rows));
         live_first.decide(decision(Speed::Full, true));
-        assert_eq!(live_first.rest_after(took), took);
+        assert_eq!(room(), (took, config.batch_rows));
         live_first.decide(decision(Speed::Full, false));
-        assert_eq!(live_first.rest_after(took), Duration::ZERO);
+        assert_eq!(room(), (Duration::ZERO, usize::MAX));
     }
 }

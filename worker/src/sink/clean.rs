@@ -65,6 +65,11 @@ impl Cleaner {
         }
     }
 
+    /// Returns how many records one transaction may have now, beside what is configured.
+    pub fn most_records(&self) -> usize {
+        self.setup.control.most_rows()
+    }
+
     /// Deletes the rows of some records of one partition, in one transaction, for as long as it takes, and rests as lanes
     /// do. Deleting twice deletes nothing more, so the count of deleted rows is exact. Dropping the future closes the connection.
     ///

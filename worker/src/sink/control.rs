@@ -37,6 +37,9 @@ pub trait TypeControl: Send + Sync + 'static {
     /// Tells that rows of a lookup's own table were committed, with the values of its key column.
     fn lookup_written(&self, lookup: LookupIndex, keys: Vec<String>);
 
+    /// Returns how many rows one transaction may have at most, beside the bound of their type; at least 1. Called once a batch.
+    fn most_rows(&self) -> usize;
+
     /// Returns how long a lane leaves the database alone after a batch that took so long.
     fn rest_after(&self, took: Duration) -> Duration;
 }
