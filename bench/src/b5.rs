@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use reprise_proto::v1::JobState;
 use reprise_shared::clock::Clock;
 use reprise_tests::feed::{DATA_TYPE_HEADER, DataType, FeedConfig, Fund};
-use reprise_tests::kernel::stolen_seconds;
+use reprise_tests::kernel::{cpu_seconds, stolen_seconds};
+use reprise_tests::servers::Server as _;
 use reprise_tests::wait::blocking;
 use serde_json::json;
 use sqlx::{Connection as _, MySqlConnection};
@@ -33,6 +34,11 @@ const BESIDE: u32 = 1_000;
 /// The table is looked at this often.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// The broker is warm when it needed at least this part of the CPU time that it needed for as many probes before.
+const WARMED: f64 = 0.9;
+/// So many times is that asked at most.
+const WARMING: usize = 30;
+
 /// A phase in which the hypervisor took more than this, in seconds of the 20 that two cores have in it, is measured again.
 const STOLEN: f64 = 0.2;
 /// So many times at most.
@@ -50,6 +56,7 @@ pub async fn measure(bench: &mut Bench, pairs: usize) -> Result<Figure> {
     };
     let load = bench.ground.fleet.load(beside, BESIDE);
     let (mut ratios, mut raw, mut day) = (Vec::new(), Vec::new(), 0);
+    warm_up(bench, &mut day).await?;
     for _ in 0..pairs {
         let without = quiet(bench, &mut day, Beside::Nothing).await?;
         let with = quiet(bench, &mut day, Beside::Replay).await?;
@@ -77,6 +84,28 @@ pub async fn measure(bench: &mut Bench, pairs: usize) -> Result<Figure> {
         1.5,
         json!(raw),
     ))
+}
+
+/// Lets live traffic flow until the broker needs no more CPU time for it than before. A JVM that was just started compiles
+/// what it runs often: at first that takes a third of this machine, which live rows and a replay then lack.
+async fn warm_up(bench: &mut Bench, day: &mut i64) -> Result<()> {
+    let broker = bench.ground.servers.kafka.as_mut().and_then(|kafka| kafka.pid());
+    let Some(broker) = broker else {
+        // A broker that was not started here is warm or not: nothing here tells.
+        return Ok(());
+    };
+    let mut last = f64::INFINITY;
+    for _ in 0..WARMING {
+        let before = cpu_seconds(broker)?;
+        probe(bench, day, PROBES).await?;
+        let took = cpu_seconds(broker)? - before;
+        eprintln!("B5: the broker took {took:.1} CPU seconds for {PROBES} probes");
+        if took >= last * WARMED {
+            return Ok(());
+        }
+        last = took;
+    }
+    bail!("the broker was not warm after {WARMING} times {PROBES} probes")
 }
 
 /// What runs beside live traffic.
