@@ -171,9 +171,30 @@ fn with_user(url: &str, user: &str) -> String {
     format!("{scheme}://{user}:{PASSWORD}@{}", &rest[host..])
 }
 
+/// Tells whether a log has what MySQL, Redis or the client of Redis say to a user who lacks a right. Their words, and not
+/// MySQL's number: that is part of the time of many a line.
+pub fn tells_of_a_lack(log: &str) -> bool {
+    ["denied", "NOPERM", "NoPerm", "no permissions"]
+        .iter()
+        .any(|word| log.contains(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lack_of_rights_is_told_from_a_time() {
+        assert!(!tells_of_a_lack(
+            "{\"timestamp\":\"2026-11-23T05:27:07.431142Z\",\"message\":\"task ended\"}"
+        ));
+        assert!(tells_of_a_lack(
+            "MySQL 1142: DELETE command denied to user 'a'@'b' for table `jobs`"
+        ));
+        assert!(tells_of_a_lack(
+            "NoPerm: this user has no permissions to run the 'keys' command"
+        ));
+    }
 
     #[test]
     fn the_user_of_a_url_is_replaced() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use reprise_tests::chart::{Chart, Rendered, case};
+use reprise_tests::feed::FeedConfig;
 use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE, feed_of_all_kinds};
 use serde_json::Value;
 
@@ -93,7 +94,7 @@ async fn i2_i5_a_rolling_update_of_replay_workers_leaves_a_jobs_counts_exact() -
         ..Options::default()
     };
     let mut fleet = Fleet::new("chart-replay", options).await?;
-    fleet.seed(&exact::funds()).await?;
+    fleet.seed(&FeedConfig::only_funds(exact::FUNDS)).await?;
     let count = 30_000;
     fleet.publish_records(exact::records(count, 1)).await?;
     fleet.start_replay_workers(WORKERS).await?;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use reprise_shared::catalog::TypeIndex;
@@ -16,6 +16,7 @@ use reprise_shared::position::{Offset, Partition, TopicId, TopicName, TopicParti
 use reprise_shared::redis::Redis;
 use reprise_shared::tally::{RecordCounts, RowCounts};
 use reprise_shared::whitelist::{Status, Version};
+use reprise_tests::wait::wait_for;
 
 #[path = "support/redis.rs"]
 mod support;
@@ -462,10 +463,10 @@ async fn i3_a_redis_that_is_away_refuses_and_takes_everything_when_it_is_back() 
     bench.server.thaw()?;
     ledger.add(&chunk(300, 600, 2_000))?;
     let update = ledger.pending(Millis(2_000)).expect("open");
-    support::eventually("Redis is back", Duration::from_secs(10), async || {
-        bench.write(&update).await.is_ok()
+    wait_for("Redis to be back", Duration::from_secs(10), async || {
+        bench.write(&update).await
     })
-    .await;
+    .await?;
     assert_eq!(
         intervals(&bench.coverage().await?, "topic-1", CoverageKind::Live),
         [Interval::new(Offset(0), Offset(600))]
@@ -502,13 +503,16 @@ async fn heartbeats_are_listed_until_they_expire_and_forgotten_later() -> Result
     store.send(heartbeat("a")).await?;
     lasting.leave("c").await?;
     let index = format!("{}:workers", bench.redis.prefix());
-    support::eventually("only the lasting one is listed", Duration::from_secs(10), async || {
-        store
-            .list(sent_at)
-            .await
-            .is_ok_and(|fleet| fleet.workers == [heartbeat("b")])
-    })
-    .await;
+    wait_for(
+        "only the lasting one to be listed",
+        Duration::from_secs(10),
+        async || {
+            let listed = store.list(sent_at).await?;
+            ensure!(listed.workers == [heartbeat("b")], "{listed:?}");
+            Ok(())
+        },
+    )
+    .await?;
     assert_eq!(bench.server.command(&["ZCARD", &index]).await?, redis::Value::Int(2));
     store
         .list(sent_at.checked_add(jiff::SignedDuration::from_secs(62))?)

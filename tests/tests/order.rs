@@ -6,6 +6,7 @@ use reprise_tests::fleet::{Fleet, Options, PATIENCE, sum};
 use reprise_tests::oracle::{checksum, dump_table};
 use sqlx::Row;
 
+const FUNDS: u32 = 2;
 const TABLES: [&str; 3] = ["t_fund_basic_info", "t_fund_valuation", "t_ai_risk"];
 
 async fn checksums(fleet: &Fleet) -> Result<Vec<String>> {
@@ -126,14 +127,6 @@ async fn navs(fleet: &Fleet) -> Result<Vec<String>> {
     rows.iter().map(|row| Ok(row.try_get("nav")?)).collect()
 }
 
-fn funds() -> FeedConfig {
-    FeedConfig {
-        records: Some(0),
-        funds: 2,
-        ..FeedConfig::default()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_the_newest_version_wins_and_then_the_highest_position() -> Result<()> {
     let options = Options {
@@ -141,7 +134,7 @@ async fn i2_the_newest_version_wins_and_then_the_highest_position() -> Result<()
         ..Options::default()
     };
     let mut fleet = Fleet::new("order-ties", options).await?;
-    fleet.seed(&funds()).await?;
+    fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
     fleet.start_workers(1).await?;
     // One after the other, each in batches of its own: day 1 gets an older version later, day 2 an equal one in a
     // lower and day 3 in a higher partition, day 4 an equal one at a later offset of the same partition.
@@ -181,14 +174,16 @@ async fn i2_the_newest_version_wins_and_then_the_highest_position() -> Result<()
     fleet.caught_up(PATIENCE).await?;
     let found = navs(&fleet).await?;
     ensure!(found == ["1.00000000", "2.00000000", "2.00000000"], "{found:?}");
-    fleet.check_tables(Some(funds()), Vec::new()).await?;
+    fleet
+        .check_tables(Some(FeedConfig::only_funds(FUNDS)), Vec::new())
+        .await?;
     fleet.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_a_row_that_the_server_refuses_lets_the_next_older_one_through() -> Result<()> {
     let mut fleet = Fleet::new("order-refused", Options::default()).await?;
-    fleet.seed(&funds()).await?;
+    fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
     sqlx::query("ALTER TABLE t_ai_risk ADD CONSTRAINT level CHECK (risk_level < 90)")
         .execute(&fleet.pool)
         .await?;

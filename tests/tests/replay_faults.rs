@@ -5,13 +5,14 @@ use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use reprise_shared::jobs::{JobId, Mode};
 use reprise_tests::env::{Servers, rounds};
+use reprise_tests::feed::FeedConfig;
 use reprise_tests::fleet::{Asked, Fleet, Options, PATIENCE, endpoints_with, feed_of_all_kinds, sum_of};
 use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
 
 #[path = "support/exact.rs"]
 mod exact;
-use exact::{check, funds, records};
+use exact::{FUNDS, check, records};
 
 fn options() -> Options {
     let settings = [
@@ -53,7 +54,7 @@ async fn kill(fleet: &mut Fleet, worker: usize, job: JobId, rounds: u32, random:
 async fn i5_a_worker_killed_at_random_moments_leaves_exact_counts() -> Result<()> {
     let rounds = rounds(3)?;
     let mut fleet = Fleet::new("replay-kill", options()).await?;
-    fleet.seed(&funds()).await?;
+    fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
     let count = 3_000 + 1_500 * rounds;
     let asked = Asked {
         per_second: Some(3_000),
@@ -149,7 +150,7 @@ async fn i4_mysql_and_kafka_restarted_under_a_replay_are_waited_out() -> Result<
     let mut options = options();
     options.endpoints = Some(endpoints);
     let mut fleet = Fleet::new("replay-servers", options).await?;
-    fleet.seed(&funds()).await?;
+    fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
     let count = 12_000;
     fleet.publish_records(records(count, 1)).await?;
     let worker = fleet.start_replay_workers(1).await?;

@@ -179,11 +179,7 @@ fn padded(fund: u32, days: &[&str]) -> FeedRecord {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_closes_the_letters_of_records_that_yield_nothing_now_and_no_others() -> Result<()> {
-    let config = FeedConfig {
-        records: Some(0),
-        funds: 20,
-        ..FeedConfig::default()
-    };
+    let config = FeedConfig::only_funds(20);
     let mut fleet = Fleet::new("replay-empty-letters", options()).await?;
     fleet.seed(&config).await?;
     // All are too large at first. Later: 0 to 9 yield nothing, 10 yields a row, 11 is filtered, 12 is faulty still.

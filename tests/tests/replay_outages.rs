@@ -13,7 +13,7 @@ use reprise_proto::v1::{Job, JobSpec, JobState, ReplayMode, WatchJobRequest};
 use reprise_tests::cluster::Service;
 use reprise_tests::control::{plain, process};
 use reprise_tests::env::Servers;
-use reprise_tests::feed::Fund;
+use reprise_tests::feed::{FeedConfig, Fund};
 use reprise_tests::fleet::{Fleet, Options, PATIENCE, endpoints_with};
 use reprise_tests::jobs::{Jobs, everything, job_of, rows_of};
 use reprise_tests::kernel::cpu_seconds;
@@ -23,7 +23,7 @@ use reprise_tests::whitelist::start;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use self::contested::{CONTESTED, FUNDS, funds, options, risks};
+use self::contested::{CONTESTED, FUNDS, options, risks};
 
 const DAYS: u32 = 60;
 const ALL: u64 = (FUNDS * DAYS) as u64;
@@ -46,7 +46,7 @@ impl World {
             ..options(&[("replay.lease", "3s")])
         };
         let mut fleet = Fleet::new(name, options).await?;
-        fleet.seed(&funds()).await?;
+        fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
         let folder = tempfile::tempdir()?;
         let settings = vec![
             ("catalog", fleet.catalog_path().display().to_string()),
@@ -124,7 +124,9 @@ impl World {
             "{rows:?} and {read} read, where {REMOVED} of {ALL} were to be inserted"
         );
         self.fleet.caught_up(PATIENCE).await?;
-        self.fleet.check_tables(Some(funds()), Vec::new()).await?;
+        self.fleet
+            .check_tables(Some(FeedConfig::only_funds(FUNDS)), Vec::new())
+            .await?;
         let positions = self.fleet.groups().await?;
         ensure!(positions == [self.fleet.isolation.group()], "groups: {positions:?}");
         Ok(())

@@ -10,12 +10,12 @@ use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use reprise_shared::jobs::{Event, JobId, JobState, Slice};
 use reprise_tests::env::rounds;
-use reprise_tests::feed::Fund;
+use reprise_tests::feed::{FeedConfig, Fund};
 use reprise_tests::fleet::{Asked, Fleet, PATIENCE};
 use reprise_tests::wait::wait_for;
 use sqlx::{Connection as _, MySqlConnection};
 
-use self::contested::{CONTESTED, FUNDS, funds, options, risks};
+use self::contested::{CONTESTED, FUNDS, options, risks};
 
 /// A fleet where everything was ingested; then the rows of the funds that nobody else writes were removed.
 struct Contest {
@@ -30,7 +30,7 @@ struct Contest {
 impl Contest {
     async fn prepare(name: &str, days: u32) -> Result<Self> {
         let mut fleet = Fleet::new(name, options(&[("replay.lease", "2s"), ("replay.checkpoint", "200ms")])).await?;
-        fleet.seed(&funds()).await?;
+        fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
         for day in 0..days {
             fleet.publish_records(risks(1..=FUNDS, day, 1)).await?;
         }
@@ -76,7 +76,9 @@ impl Contest {
             "{written:?} and {read} read, where {removed} of {all} were to be inserted"
         );
         self.fleet.caught_up(PATIENCE).await?;
-        self.fleet.check_tables(Some(funds()), Vec::new()).await?;
+        self.fleet
+            .check_tables(Some(FeedConfig::only_funds(FUNDS)), Vec::new())
+            .await?;
         Ok(())
     }
 

@@ -22,13 +22,7 @@ fn options(topic: &[(&'static str, &'static str)]) -> Options {
     }
 }
 
-fn funds() -> FeedConfig {
-    FeedConfig {
-        records: Some(0),
-        funds: 50,
-        ..FeedConfig::default()
-    }
-}
+const FUNDS: u32 = 50;
 
 /// A valuation of a fund on a day of March 2024, into one partition.
 fn valuation(partition: i32, fund: u32, day: u32, version: i64) -> FeedRecord {
@@ -45,7 +39,7 @@ async fn check(fleet: &mut Fleet) -> Result<()> {
     let asked = Asked::default();
     let slices = fleet.slices("fund_valuation", asked.slice).await?;
     let ends: Vec<_> = slices.iter().map(|slice| (slice.start.0, slice.end.0)).collect();
-    let (folded, read) = fleet.oracle_of(&slices, &asked, funds()).await?;
+    let (folded, read) = fleet.oracle_of(&slices, &asked, FeedConfig::only_funds(FUNDS)).await?;
     let job = fleet.replay_slices(slices, &asked).await?;
     let progress = fleet.job_succeeds(job, PATIENCE).await?;
     ensure!(progress.read.read == read, "{} of {read} were read", progress.read.read);
@@ -58,7 +52,7 @@ async fn check(fleet: &mut Fleet) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_committed_aborted_and_open_end_where_the_log_is_stable() -> Result<()> {
     let mut fleet = Fleet::new("replay-transactions", options(&[])).await?;
-    fleet.seed(&funds()).await?;
+    fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
     let some = |partition, fund, days: std::ops::Range<u32>| -> Vec<FeedRecord> {
         days.map(|day| valuation(partition, fund, day, 1)).collect()
     };
@@ -86,7 +80,7 @@ async fn a_compacted_topic_with_gaps_is_read_to_its_end() -> Result<()> {
         ("min.cleanable.dirty.ratio", "0.01"),
     ];
     let mut fleet = Fleet::new("replay-compacted", options(&compacted)).await?;
-    fleet.seed(&funds()).await?;
+    fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
     let mut sent = 0;
     for version in 0..4 {
         let round: Vec<FeedRecord> = (1..40).map(|fund| valuation(0, fund, 5, version)).collect();
@@ -100,7 +94,9 @@ async fn a_compacted_topic_with_gaps_is_read_to_its_end() -> Result<()> {
         fleet.publish_records(vec![valuation(0, 1, 5, version)]).await?;
         sent += 1;
         let slices = fleet.slices("fund_valuation", 200_000).await?;
-        let (_, left) = fleet.oracle_of(&slices, &Asked::default(), funds()).await?;
+        let (_, left) = fleet
+            .oracle_of(&slices, &Asked::default(), FeedConfig::only_funds(FUNDS))
+            .await?;
         ensure!(left < sent - 50, "{left} of {sent} records are left");
         Ok(())
     })
@@ -125,7 +121,7 @@ async fn slow(name: &str, allow_partial: bool) -> Result<(Fleet, reprise_shared:
     // Little is fetched ahead, so that what is deleted is really missed.
     fleet.set("replay.fetch_ahead", "1MiB");
     fleet.set("kafka.properties.fetch.message.max.bytes", "20000");
-    fleet.seed(&funds()).await?;
+    fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
     let pad = "x".repeat(3_000);
     let records = (0..20_000_u32).map(|number| {
         let mut record = valuation(0, 1 + number % 50, 1 + number / 50 % 28, i64::from(number));

@@ -52,12 +52,7 @@ async fn stage(name: &str) -> Result<Stage> {
         options.settings.push((key.to_owned(), value.to_owned()));
     }
     let mut stage = Stage::without_workers(name, options, Vec::new()).await?;
-    let funds = FeedConfig {
-        records: Some(0),
-        funds: FUNDS,
-        ..FeedConfig::default()
-    };
-    stage.fleet.seed(&funds).await?;
+    stage.fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
     stage.fleet.publish_records(records()).await?;
     stage.fleet.start_workers(1).await?;
     stage.fleet.caught_up(PATIENCE).await?;

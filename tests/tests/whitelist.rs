@@ -11,6 +11,7 @@ use reprise_shared::whitelist::{
     Answer, Change, ChangeId, Config, Content, Edit, Expect, Handle, Head, Keys, Scope, Status, Version, Watcher,
     Writer,
 };
+use reprise_tests::wait::wait_for;
 use reprise_tests::whitelist::ONE_POLL;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -18,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 #[path = "support/redis.rs"]
 mod support;
-use support::{OwnServer, eventually, open};
+use support::{OwnServer, open};
 
 const BASIC: TypeIndex = TypeIndex(0);
 const RISK: TypeIndex = TypeIndex(1);
@@ -77,7 +78,12 @@ impl Worker {
     }
 
     async fn shows(&self, status: Status, limit: Duration) {
-        eventually(&format!("{status:?}"), limit, async || self.handle.status() == status).await;
+        let what = format!("{status:?}");
+        let shown = wait_for(&what, limit, async || {
+            let now = self.handle.status();
+            if now == status { Ok(()) } else { Err(format!("{now:?}")) }
+        });
+        shown.await.expect("the status is shown in time");
     }
 }
 
@@ -402,9 +408,9 @@ async fn i7_a_restored_older_copy_is_ignored_until_it_is_healed() -> Result<()> 
     let mut other = content(6, ["other"]);
     other.head.change_id = ChangeId::new("another-change");
     writer.initialise(&other).await?;
-    eventually("the store's content is held", ONE_POLL, async || {
-        worker.allows(BASIC, "other")
+    wait_for("the store's content", ONE_POLL, async || {
+        worker.allows(BASIC, "other").then_some(())
     })
-    .await;
+    .await?;
     Ok(())
 }

@@ -58,6 +58,16 @@ impl FeedConfig {
     /// 2024-03-07T09:30:00Z.
     pub const START: Timestamp = Timestamp::constant(1_709_803_800, 0);
 
+    /// A feed without records, of so many funds.
+    #[must_use]
+    pub fn only_funds(funds: u32) -> Self {
+        Self {
+            records: Some(0),
+            funds,
+            ..Self::default()
+        }
+    }
+
     /// Switches everything on: each kind of good and bad record with about the same small share.
     #[must_use]
     pub fn with_every_switch(mut self) -> Self {

@@ -62,12 +62,7 @@ impl World {
             ..Options::quick()
         };
         let mut stage = Stage::without_workers("selected", options, vec![("jobs.max_slice", "300".to_owned())]).await?;
-        let funds = FeedConfig {
-            records: Some(0),
-            funds: FUNDS,
-            ..FeedConfig::default()
-        };
-        stage.fleet.seed(&funds).await?;
+        stage.fleet.seed(&FeedConfig::only_funds(FUNDS)).await?;
         stage.fleet.start_workers(1).await?;
         stage.fleet.start_replay_workers(1).await?;
         let mut world = Self {

@@ -1,6 +1,6 @@
 //! Funds of which live traffic writes half anew, while a replay brings back the removed rows of the others.
 
-use reprise_tests::feed::{FeedConfig, FeedRecord, Fund, Made};
+use reprise_tests::feed::{FeedRecord, Fund, Made};
 use reprise_tests::fleet::Options;
 
 pub(crate) const FUNDS: u32 = 200;
@@ -26,14 +26,6 @@ pub(crate) fn options(settings: &[(&str, &str)]) -> Options {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
         ..Options::quick()
-    }
-}
-
-pub(crate) fn funds() -> FeedConfig {
-    FeedConfig {
-        records: Some(0),
-        funds: FUNDS,
-        ..FeedConfig::default()
     }
 }
 

@@ -5,7 +5,7 @@ use reprise_shared::jobs::JobId;
 use reprise_tests::feed::{FeedConfig, FeedRecord, Fund, Made};
 use reprise_tests::fleet::{Fleet, PATIENCE};
 
-const FUNDS: u32 = 200;
+pub(crate) const FUNDS: u32 = 200;
 
 /// Makes risk records, each of a key of its own: fund by fund, day by day.
 pub(crate) fn records(count: u32, version: i64) -> Vec<FeedRecord> {
@@ -13,15 +13,6 @@ pub(crate) fn records(count: u32, version: i64) -> Vec<FeedRecord> {
     numbers
         .map(|number| Made::risk_on(Fund(1 + number % FUNDS), number / FUNDS, version).record)
         .collect()
-}
-
-/// A feed of nothing, with the funds of those records.
-pub(crate) fn funds() -> FeedConfig {
-    FeedConfig {
-        records: Some(0),
-        funds: FUNDS,
-        ..FeedConfig::default()
-    }
 }
 
 /// Checks that a job inserted and updated exactly so many rows, and that the tables are the oracle's.
@@ -38,6 +29,8 @@ pub(crate) async fn check(fleet: &Fleet, job: JobId, (inserted, updated): (u64, 
         progress.read.read,
         inserted + updated
     );
-    fleet.check_tables(Some(funds()), Vec::new()).await?;
+    fleet
+        .check_tables(Some(FeedConfig::only_funds(FUNDS)), Vec::new())
+        .await?;
     Ok(())
 }

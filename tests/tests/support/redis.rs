@@ -59,16 +59,3 @@ pub(crate) fn open(url: &str) -> Redis {
     settings.bulk_timeout = Duration::from_secs(4);
     Redis::open(settings).expect("usable settings")
 }
-
-/// Waits until `condition` holds; fails the test when it does not within `limit`.
-pub(crate) async fn eventually(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    assert!(
-        tokio::time::timeout(limit, waiting).await.is_ok(),
-        "not within {limit:?}: {what}"
-    );
-}

@@ -127,7 +127,7 @@ pub(crate) enum Speed {
 pub(crate) struct Decision {
     pub(crate) speed: Speed,
     pub(crate) reason: String,
-    /// Lanes rest between batches.
+    /// Lanes rest between batches, and these are small.
     pub(crate) rests: bool,
 }
 
