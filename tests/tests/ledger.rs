@@ -16,11 +16,13 @@ use reprise_shared::position::{Offset, Partition, TopicId, TopicName, TopicParti
 use reprise_shared::redis::Redis;
 use reprise_shared::tally::{RecordCounts, RowCounts};
 use reprise_shared::whitelist::{Status, Version};
+use reprise_tests::env::Servers;
+use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
 
 #[path = "support/redis.rs"]
 mod support;
-use support::{OwnServer, open};
+use support::{OwnServer, command, open};
 
 const ALL: Interval = Interval {
     start: Offset(0),
@@ -37,8 +39,8 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Result<Self> {
-        let server = OwnServer::start().await?;
-        let redis = open(&server.url());
+        let server = Servers::own().redis().await?;
+        let redis = open(server.endpoint());
         Ok(Self {
             writer: Writer::new(redis.clone(), 64),
             reader: Reader::new(redis.clone()),
@@ -83,20 +85,20 @@ impl Bench {
         {
             state += &format!(
                 "{:?}\n",
-                self.server.command(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]).await?
+                command(&self.server, &["ZRANGE", &key, "0", "-1", "WITHSCORES"]).await?
             );
         }
         Ok(state)
     }
 
-    async fn counted(&self, command: &str) -> Result<u64> {
-        let redis::Value::BulkString(text) = self.server.command(&["INFO", "commandstats"]).await? else {
+    async fn counted(&self, name: &str) -> Result<u64> {
+        let redis::Value::BulkString(text) = command(&self.server, &["INFO", "commandstats"]).await? else {
             anyhow::bail!("INFO is text");
         };
         let text = String::from_utf8(text)?;
         let line = text
             .lines()
-            .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+            .find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
         Ok(line.and_then(|rest| rest.split(',').next()).map_or(Ok(0), str::parse)?)
     }
 }
@@ -263,7 +265,7 @@ async fn what_redis_lost_before_the_oldest_segment_sent_stays_a_hole() -> Result
         bench.write(&update).await?;
         ledger.written(&update);
     }
-    bench.server.command(&["FLUSHALL"]).await?;
+    command(&bench.server, &["FLUSHALL"]).await?;
     let update = ledger.pending(Millis(3 * 61_000 + 1_500)).expect("open");
     bench.write(&update).await?;
     let covered = intervals(&bench.coverage().await?, "topic-1", CoverageKind::Live);
@@ -343,7 +345,7 @@ async fn b7_a_million_offsets_stay_below_64_kib_and_a_tick_is_one_call_per_parti
         .into_iter()
         .chain([keys.coverage(&bench.partition)])
     {
-        let redis::Value::Int(size) = bench.server.command(&["MEMORY", "USAGE", &key, "SAMPLES", "0"]).await? else {
+        let redis::Value::Int(size) = command(&bench.server, &["MEMORY", "USAGE", &key, "SAMPLES", "0"]).await? else {
             anyhow::bail!("{key} is missing");
         };
         bytes += size;
@@ -402,7 +404,7 @@ async fn one_step_removes_thousands_and_leaves_what_only_looks_old() -> Result<(
     const OLD: u64 = 2_500;
     let bench = Bench::start().await?;
     let key = Keys::new(bench.redis.prefix().clone()).ranges("fund_basic", &bench.partition);
-    let redis = redis::Client::open(bench.server.url())?;
+    let redis = redis::Client::open(bench.server.endpoint())?;
     let mut redis = redis.get_multiplexed_async_connection().await?;
     // Texts of others, and a run whose name looks like what is searched for, in front of its own numbers.
     let mut young = bench.run(r#"","end":3,"last_processed":1,""#, "topic-1");
@@ -455,12 +457,12 @@ async fn i3_a_redis_that_is_away_refuses_and_takes_everything_when_it_is_back() 
     assert!(results.iter().all(is_outage));
     assert_eq!(ledger.durable_end(), None);
     bench.server.start_again().await?;
-    bench.server.freeze()?;
+    bench.server.pause()?;
     assert!(
         bench.writer.write(&[update]).await.iter().all(is_outage),
         "no answer in time"
     );
-    bench.server.thaw()?;
+    bench.server.resume()?;
     ledger.add(&chunk(300, 600, 2_000))?;
     let update = ledger.pending(Millis(2_000)).expect("open");
     wait_for("Redis to be back", Duration::from_secs(10), async || {
@@ -513,10 +515,10 @@ async fn heartbeats_are_listed_until_they_expire_and_forgotten_later() -> Result
         },
     )
     .await?;
-    assert_eq!(bench.server.command(&["ZCARD", &index]).await?, redis::Value::Int(2));
+    assert_eq!(command(&bench.server, &["ZCARD", &index]).await?, redis::Value::Int(2));
     store
         .list(sent_at.checked_add(jiff::SignedDuration::from_secs(62))?)
         .await?;
-    assert_eq!(bench.server.command(&["ZCARD", &index]).await?, redis::Value::Int(1));
+    assert_eq!(command(&bench.server, &["ZCARD", &index]).await?, redis::Value::Int(1));
     Ok(())
 }

@@ -378,6 +378,13 @@ async fn a_hard_shutdown_abandons_what_waits_and_leaves_no_transaction() -> Resu
     Ok(())
 }
 
+/// Eight rows with keys of their own.
+fn eight(prefix: &str) -> Vec<Row> {
+    (0..8)
+        .map(|at| Fund::new(&format!("{prefix}{at}"), 1).row(at))
+        .collect()
+}
+
 #[tokio::test]
 async fn a_lane_rests_after_each_batch_until_it_is_closed_or_shut_down() -> Result<()> {
     const REST: Duration = Duration::from_millis(300);
@@ -389,9 +396,7 @@ async fn a_lane_rests_after_each_batch_until_it_is_closed_or_shut_down() -> Resu
     rig.hooks.rest(REST);
     let clock = reprise_shared::clock::Clock::system();
     let begun = clock.monotonic();
-    let codes: Vec<String> = (0..8).map(|number| format!("F{number}")).collect();
-    let rows = codes.iter().zip(0..).map(|(code, at)| Fund::new(code, 1).row(at));
-    rig.complete(&rig.push_rows(rows.collect())).await;
+    rig.complete(&rig.push_rows(eight("F"))).await;
     assert_eq!(rig.hooks.batches(), 2, "batches of four rows at most");
     assert!(clock.monotonic() - begun >= REST, "no rest between two batches");
 
@@ -417,19 +422,14 @@ async fn a_lanes_batches_have_no_more_rows_than_they_may_until_it_is_closed() ->
     let (catalog, mut config) = small(4);
     config.per_table = 1;
     let rig = Rig::start(&database, catalog, config)?;
-    let rows = |prefix: &str| {
-        let codes: Vec<String> = (0..8).map(|number| format!("{prefix}{number}")).collect();
-        let rows = codes.iter().zip(0..).map(|(code, at)| Fund::new(code, 1).row(at));
-        rows.collect::<Vec<_>>()
-    };
     rig.hooks.at_most(2);
-    rig.complete(&rig.push_rows(rows("F"))).await;
+    rig.complete(&rig.push_rows(eight("F"))).await;
     assert_eq!(rig.hooks.batches(), 4, "batches of two rows");
 
     // The lane is in its first rest when it is closed; what is left is written in batches as large as their type allows.
     rig.hooks.rest(Duration::from_secs(3_600));
     let hooks = rig.hooks.clone();
-    let last = rig.push_rows(rows("G"));
+    let last = rig.push_rows(eight("G"));
     wait_for("a batch", Duration::from_secs(20), async || match hooks.batches() {
         5 => Ok(()),
         batches => Err(format!("{batches} batches")),

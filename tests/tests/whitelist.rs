@@ -11,6 +11,8 @@ use reprise_shared::whitelist::{
     Answer, Change, ChangeId, Config, Content, Edit, Expect, Handle, Head, Keys, Scope, Status, Version, Watcher,
     Writer,
 };
+use reprise_tests::env::Servers;
+use reprise_tests::servers::Server as _;
 use reprise_tests::wait::wait_for;
 use reprise_tests::whitelist::ONE_POLL;
 use tokio::task::JoinHandle;
@@ -19,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 #[path = "support/redis.rs"]
 mod support;
-use support::{OwnServer, open};
+use support::{OwnServer, command, open};
 
 const BASIC: TypeIndex = TypeIndex(0);
 const RISK: TypeIndex = TypeIndex(1);
@@ -45,8 +47,8 @@ fn watch(redis: &Redis) -> Worker {
 
 /// Starts a server of this test's own that holds version `version`, the id `a`, and a worker that follows it.
 async fn followed(version: u64) -> Result<(OwnServer, Redis, Writer, Worker)> {
-    let server = OwnServer::start().await?;
-    let redis = open(&server.url());
+    let server = Servers::own().redis().await?;
+    let redis = open(server.endpoint());
     let writer = writer(&redis);
     writer.initialise(&content(version, ["a"])).await?;
     let worker = watch(&redis);
@@ -119,8 +121,8 @@ async fn apply(writer: &Writer, version: u64, change: &Change) -> Result<Answer>
 
 #[tokio::test]
 async fn a_change_is_conditional_on_the_version_and_the_same_again_is_harmless() -> Result<()> {
-    let server = OwnServer::start().await?;
-    let redis = open(&server.url());
+    let server = Servers::own().redis().await?;
+    let redis = open(server.endpoint());
     let writer = writer(&redis);
     let change = add(2, Scope::Global, &["b"]);
     assert_eq!(apply(&writer, 2, &change).await?, Answer::Unknown);
@@ -184,14 +186,12 @@ async fn a_change_is_conditional_on_the_version_and_the_same_again_is_harmless()
 
 #[tokio::test]
 async fn a_key_of_the_wrong_kind_refuses_a_change_before_anything_is_written() -> Result<()> {
-    let server = OwnServer::start().await?;
-    let redis = open(&server.url());
+    let server = Servers::own().redis().await?;
+    let redis = open(server.endpoint());
     let writer = writer(&redis);
     writer.initialise(&content(1, ["a"])).await?;
     let keys = Keys::new(redis.prefix());
-    server
-        .command(&["SET", &keys.list(&Scope::Type("fund_risk".to_owned())), "x"])
-        .await?;
+    command(&server, &["SET", &keys.list(&Scope::Type("fund_risk".to_owned())), "x"]).await?;
     let refused = apply(&writer, 2, &add(2, Scope::Type("fund_risk".to_owned()), &["r"])).await;
     assert!(refused.is_err());
     assert_eq!(writer.head().await?, Some(head(1)));
@@ -200,8 +200,8 @@ async fn a_key_of_the_wrong_kind_refuses_a_change_before_anything_is_written() -
 
 #[tokio::test]
 async fn a_hundred_thousand_ids_go_in_one_change_and_reach_a_worker() -> Result<()> {
-    let server = OwnServer::start().await?;
-    let redis = open(&server.url());
+    let server = Servers::own().redis().await?;
+    let redis = open(server.endpoint());
     let writer = writer(&redis);
     writer.initialise(&content(1, [])).await?;
     let worker = watch(&redis);
@@ -225,8 +225,8 @@ async fn a_hundred_thousand_ids_go_in_one_change_and_reach_a_worker() -> Result<
 
 #[tokio::test]
 async fn a_burst_of_a_thousand_changes_ends_in_the_same_set_everywhere() -> Result<()> {
-    let server = OwnServer::start().await?;
-    let redis = open(&server.url());
+    let server = Servers::own().redis().await?;
+    let redis = open(server.endpoint());
     let writer = writer(&redis);
     writer.initialise(&content(1, ["seed"])).await?;
     let workers = [watch(&redis), watch(&redis)];
@@ -278,7 +278,7 @@ async fn a_burst_of_a_thousand_changes_ends_in_the_same_set_everywhere() -> Resu
 async fn i7_with_every_notice_lost_a_change_is_held_within_one_poll() -> Result<()> {
     let (server, _, writer, worker) = followed(1).await?;
     // The writer's own publishing is forbidden, so nobody is told; the subscription itself stays up.
-    server.command(&["ACL", "SETUSER", "default", "-publish"]).await?;
+    command(&server, &["ACL", "SETUSER", "default", "-publish"]).await?;
     for version in 2..=3 {
         let answer = apply(&writer, version, &add(version, Scope::Global, &["b"])).await?;
         assert_eq!(
@@ -299,9 +299,9 @@ async fn i7_with_every_notice_lost_a_change_is_held_within_one_poll() -> Result<
 
 #[tokio::test]
 async fn i7_without_any_subscription_the_poll_goes_on() -> Result<()> {
-    let server = OwnServer::start().await?;
-    server.command(&["ACL", "SETUSER", "default", "-subscribe"]).await?;
-    let redis = open(&server.url());
+    let server = Servers::own().redis().await?;
+    command(&server, &["ACL", "SETUSER", "default", "-subscribe"]).await?;
+    let redis = open(server.endpoint());
     let writer = writer(&redis);
     writer.initialise(&content(1, ["a"])).await?;
     let worker = watch(&redis);
@@ -316,7 +316,7 @@ async fn i7_cut_subscriptions_are_opened_again_and_no_message_ends_the_watcher()
     let (server, redis, writer, worker) = followed(1).await?;
     let channel = Keys::new(redis.prefix()).changes();
     for version in 2..=12 {
-        server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await?;
+        command(&server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await?;
         apply(
             &writer,
             version,
@@ -329,7 +329,7 @@ async fn i7_cut_subscriptions_are_opened_again_and_no_message_ends_the_watcher()
             r#"{"version":-1}"#,
             r#"{"version":9999,"change_id":"x","scope":"?","added":[]}"#,
         ] {
-            server.command(&["PUBLISH", &channel, nonsense]).await?;
+            command(&server, &["PUBLISH", &channel, nonsense]).await?;
         }
         worker.reaches(version, ONE_POLL).await;
     }
@@ -342,7 +342,7 @@ async fn i7_cut_subscriptions_are_opened_again_and_no_message_ends_the_watcher()
 async fn i7_an_emptied_redis_is_never_read_as_everything_goes_through() -> Result<()> {
     let (mut server, redis, writer, worker) = followed(5).await?;
 
-    server.command(&["FLUSHALL"]).await?;
+    command(&server, &["FLUSHALL"]).await?;
     worker.shows(Status::Unknown, ONE_POLL).await;
     assert!(worker.allows(BASIC, "a") && !worker.allows(BASIC, "b"));
     let newcomer = watch(&redis);
@@ -371,10 +371,10 @@ async fn i7_an_emptied_redis_is_never_read_as_everything_goes_through() -> Resul
 #[tokio::test]
 async fn i7_a_redis_that_stops_answering_is_noticed_and_followed_again_when_it_is_back() -> Result<()> {
     let (mut server, _, writer, worker) = followed(1).await?;
-    server.freeze()?;
+    server.pause()?;
     worker.shows(Status::Unreachable, Duration::from_secs(20)).await;
     assert!(worker.allows(BASIC, "a") && !worker.allows(BASIC, "b"));
-    server.thaw()?;
+    server.resume()?;
     apply(&writer, 2, &add(2, Scope::Global, &["b"])).await?;
     println!(
         "held after the server was back for {:?}",
@@ -388,7 +388,7 @@ async fn i7_a_redis_that_stops_answering_is_noticed_and_followed_again_when_it_i
 async fn i7_a_restored_older_copy_is_ignored_until_it_is_healed() -> Result<()> {
     let (server, _, writer, worker) = followed(5).await?;
 
-    server.command(&["FLUSHALL"]).await?;
+    command(&server, &["FLUSHALL"]).await?;
     writer.initialise(&content(3, ["old"])).await?;
     worker.shows(Status::Regressed, ONE_POLL).await;
     assert!(worker.allows(BASIC, "a") && !worker.allows(BASIC, "old"));
@@ -404,7 +404,7 @@ async fn i7_a_restored_older_copy_is_ignored_until_it_is_healed() -> Result<()> 
     worker.reaches(6, ONE_POLL).await;
 
     // The same version once more, but of another change: what the store holds is taken.
-    server.command(&["FLUSHALL"]).await?;
+    command(&server, &["FLUSHALL"]).await?;
     let mut other = content(6, ["other"]);
     other.head.change_id = ChangeId::new("another-change");
     writer.initialise(&other).await?;

@@ -11,12 +11,11 @@ use crate::judge::Judge;
 use crate::outcome::Outcome;
 use crate::sink::clean::Cleaner;
 
-/// Deletes chunk by chunk until the reader is gone, or until `abandon`. `records`: how many of them one transaction takes.
+/// Deletes chunk by chunk until the reader is gone, or until `abandon`.
 pub(super) fn run<J: Judge>(
     stage: &Stage<J>,
     mut cleaner: Cleaner,
     chunks: &Receiver<Arc<Chunk>>,
-    records: usize,
     abandon: &CancellationToken,
 ) {
     for chunk in chunks {
@@ -24,13 +23,12 @@ pub(super) fn run<J: Judge>(
         let passing = stage.passing(&chunk, &mut outcome);
         let mut left = passing.as_slice();
         while !left.is_empty() {
-            let most = records.min(cleaner.most_records()).clamp(1, left.len());
-            let part;
-            (part, left) = left.split_at(most);
+            let (part, later) = left.split_at(cleaner.most_records().min(left.len()));
             let deleted = cleaner.delete(&chunk.stretch, part, abandon);
             if stage.runtime.block_on(deleted).is_err() {
                 return;
             }
+            left = later;
         }
         chunk.count(|counted| counted.merge(&outcome));
         chunk.decoded();

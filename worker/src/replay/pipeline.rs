@@ -112,11 +112,11 @@ impl Pipeline {
             runtime: tokio::runtime::Handle::current(),
             shutdown: abandon.clone(),
         };
-        let (records, abandoned) = (replay.clean_records, abandon.clone());
+        let abandoned = abandon.clone();
         let decode = move || {
             match work {
                 Work::Decode => stage.run(&queue),
-                Work::Clean(cleaner) => clean::run(&stage, *cleaner, &queue, records, &abandoned),
+                Work::Clean(cleaner) => clean::run(&stage, *cleaner, &queue, &abandoned),
                 Work::Count => rebuild::count(&stage, &queue),
             }
             Ok(())
@@ -193,6 +193,7 @@ fn cleaner(workshop: &Workshop, task: &Task, control: &Arc<Control>) -> Result<C
         connector: Connector::new(&url, session).map_err(Error::Url)?,
         deadline: config.writer.batch_deadline,
         backoff: Backoff::new(config.writer.backoff_base, config.writer.backoff_cap),
+        records: workshop.config.replay.clean_records,
     };
     Ok(Cleaner::new(setup, workshop.catalog.data_type(task.data_type)))
 }

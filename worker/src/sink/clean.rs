@@ -39,6 +39,8 @@ pub struct Setup {
     pub deadline: Duration,
     /// Waits between tries.
     pub backoff: Backoff,
+    /// Records of one transaction at most; at least 1.
+    pub records: usize,
 }
 
 /// Deletes on one connection of its own.
@@ -65,9 +67,9 @@ impl Cleaner {
         }
     }
 
-    /// Returns how many records one transaction may have now, beside what is configured.
+    /// Returns how many records one transaction may have now.
     pub fn most_records(&self) -> usize {
-        self.setup.control.most_rows()
+        self.setup.records.min(self.setup.control.most_rows())
     }
 
     /// Deletes the rows of some records of one partition, in one transaction, for as long as it takes, and rests as lanes
